@@ -1,0 +1,1 @@
+"""Off-chain services of gridpact: analytics, grid analysis, chain access, audit, pilot."""
