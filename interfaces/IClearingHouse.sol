@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+/// @title One ledger of energy tokens for all modules
+/// @notice Participants deposit tokens and withdraw what is free. Modules lock, release and move ledger balances;
+/// no module ever holds a token itself.
+/// @dev Conservation: sum of free balances + sum of locks = `totalHeld` <= tokens held. Money is integer uToken.
+/// @custom:stop Paused: no deposit, no new lock. Withdrawal, release and settlement always work.
+/// @custom:trust Modules are named by governance and trusted to lock and release by their own rules.
+interface IClearingHouse {
+    event Deposited(address indexed account, address indexed from, uint256 amount);
+    event Withdrawn(address indexed account, address indexed to, uint256 amount);
+    /// @notice `amount` went from the free balance of `account` to the lock.
+    event Locked(bytes32 indexed lockId, address indexed account, address indexed module, uint256 amount);
+    /// @notice `amount` went from the lock to the free balance of `account`.
+    event Released(bytes32 indexed lockId, address indexed account, address indexed module, uint256 amount);
+    /// @notice `amount` went from one lock to another.
+    event Relocked(bytes32 indexed fromLockId, bytes32 indexed toLockId, address indexed module, uint256 amount);
+    /// @notice `amount` went from one free balance to another.
+    event Moved(address indexed from, address indexed to, address indexed module, uint256 amount);
+
+    error InsufficientBalance(address account, uint256 available, uint256 required);
+    error InsufficientLock(bytes32 lockId, uint256 available, uint256 required);
+    error ZeroAmount();
+
+    /// @notice Takes tokens from the caller into the ledger balance of `account`.
+    function deposit(address account, uint256 amount) external;
+
+    /// @notice As {deposit} for the caller, with an ERC-2612 permit instead of an approval. A permit that was
+    /// already used is ignored as long as the allowance suffices.
+    function depositWithPermit(uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Pays free balance of the caller out to `to`. Never pausable.
+    function withdraw(address to, uint256 amount) external;
+
+    function lock(bytes32 lockId, address account, uint256 amount) external;
+
+    function release(bytes32 lockId, address account, uint256 amount) external;
+
+    function relock(bytes32 fromLockId, bytes32 toLockId, uint256 amount) external;
+
+    function move(address from, address to, uint256 amount) external;
+
+    function balanceOf(address account) external view returns (uint256 freeBalance);
+
+    function lockOf(bytes32 lockId) external view returns (uint256 amount);
+
+    /// @notice Sum of all free balances and locks.
+    function totalHeld() external view returns (uint256);
+}

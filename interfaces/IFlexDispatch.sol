@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+import {IFlexMarket} from "./IFlexMarket.sol";
+import {IMeteringLedger} from "./IMeteringLedger.sol";
+
+/// @title Prosumer orders: dispatch, standby reassignment, direct control
+/// @notice An aggregator disaggregates its flex order into prosumer orders within their agreements; a shortfall that a
+/// device-signed reading proves is handed to the standby list in merit order. Source: eDREAM D2.2 HL-UC01_LL-UC07,
+/// D2.5 LL-UC08; FRs MF03_BR03_UR01_FR05, UR03_FR07, UR04_FR08.
+/// @dev A prosumer order pins all it is settled by in {OrderTerms}; storage holds the hash, events carry the content,
+/// callers bring it back. The baseline is proven against its commitment when the order is issued, so prosumer, DSO and
+/// aggregator know before delivery what will be measured against.
+///
+/// A group is what prosumer orders are paid from: a flex order (id below 2**63) or a direct control event (id from
+/// 2**63). The largest reward of every order is locked from the payer when it is issued.
+///
+/// State of a prosumer order: Issued --cancel, until notice--> Cancelled | --settle--> Settled (with or without readings)
+/// | group finalised after the settlement deadline: nothing more is paid.
+/// @custom:stop Paused: no dispatch, no reassignment. Settlement works.
+interface IFlexDispatch {
+    enum OrderStatus {
+        None,
+        Issued,
+        Cancelled,
+        Settled
+    }
+
+    /// @notice Everything a prosumer order is settled by.
+    struct OrderTerms {
+        uint64 groupId;
+        /// Zero for a direct order.
+        uint64 agreementId;
+        /// Order whose missing energy this one takes; zero for an original order.
+        uint64 replaces;
+        address prosumer;
+        bytes32 meterId;
+        IFlexMarket.Direction direction;
+        uint32 dayFirstIsp;
+        uint16 ispCount;
+        uint32 rewardRate;
+        uint32 penaltyRate;
+        uint16 toleranceBps;
+        uint32 multiplierBps;
+        bool missingIsShortfall;
+        /// Hash of the packed ordered quantities.
+        bytes32 quantitiesHash;
+        /// Hash of the packed baseline of the meter.
+        bytes32 baselineHash;
+    }
+
+    struct ProsumerOrder {
+        OrderStatus status;
+        uint64 groupId;
+        /// Batch version it was settled by; zero when settled without readings.
+        uint16 version;
+        /// Energy delivered that counts for the group, Wh; after settlement.
+        uint48 creditedWh;
+        /// Ordered energy in ISPs without a reading, Wh; after settlement.
+        uint48 missingWh;
+        /// Reward minus penalty, uToken, negative when taken from the bond; after settlement.
+        int72 net;
+        /// `keccak256(abi.encode(OrderTerms))`.
+        bytes32 termsHash;
+    }
+
+    struct Group {
+        address payer;
+        uint32 dayFirstIsp;
+        uint16 ispCount;
+        uint32 issued;
+        uint32 settled;
+        bool finalised;
+        uint64 creditedWh;
+        uint64 missingWh;
+    }
+
+    /// @notice What a failing order lost to standby.
+    struct Reassignment {
+        /// Hash of the packed quantities taken over so far.
+        bytes32 takenHash;
+        uint48 takenWh;
+        /// Replacement orders issued and settled.
+        uint16 replacements;
+        uint16 replacementsSettled;
+        /// Penalty collected from the failing order, and what of it replacements have received, uToken.
+        uint64 pot;
+        uint64 potPaid;
+    }
+
+    /// @notice One prosumer's part of a flex order.
+    struct Dispatch {
+        uint64 agreementId;
+        bytes quantitiesWh;
+        bytes32 baselineHash;
+        bytes32[] baselineProof;
+    }
+
+    /// @notice One connection's part of a direct order. Only the regime module makes it.
+    struct Direct {
+        bytes32 connectionId;
+        bytes quantitiesWh;
+        bytes32 baselineHash;
+        bytes32[] baselineProof;
+    }
+
+    /// @notice What proves a shortfall and who takes it over.
+    struct Shortfall {
+        uint64 prosumerOrderId;
+        bytes quantitiesWh;
+        bytes baselineWh;
+        /// Quantities of the order taken over so far; empty when none.
+        bytes takenWh;
+        IMeteringLedger.Reading reading;
+        /// Position of the standby in the list; must be the first that can.
+        uint256 standbyIndex;
+        bytes32 standbyBaselineHash;
+        bytes32[] standbyBaselineProof;
+    }
+
+    event ProsumerOrdered(
+        uint64 indexed prosumerOrderId,
+        uint64 indexed groupId,
+        address indexed prosumer,
+        OrderTerms terms,
+        bytes quantitiesWh,
+        uint64 orderedWh,
+        uint64 rewardLocked
+    );
+    event ProsumerOrderCancelled(uint64 indexed prosumerOrderId, uint64 indexed groupId, uint64 rewardReleased);
+    event StandbyListed(uint64 indexed flexOrderId, uint64[] agreementIds);
+    event Reassigned(
+        uint64 indexed failedOrderId,
+        uint64 indexed replacementOrderId,
+        uint32 indexed isp,
+        uint256 shortfallWh,
+        uint256 takenWh,
+        bytes totalTakenWh
+    );
+    event DirectGroupOpened(
+        uint64 indexed groupId,
+        address indexed payer,
+        bytes32 indexed congestionPointId,
+        uint64 baselineCommitmentId,
+        uint32 rate
+    );
+    event GroupFinalised(uint64 indexed groupId, uint256 payerReturned);
+
+    error ProsumerOrderUnknown(uint64 prosumerOrderId);
+    error OrderNotIssued(uint64 prosumerOrderId, OrderStatus status);
+    error TermsMismatch(uint64 prosumerOrderId);
+    error NotAggregatorOf(uint64 flexOrderId, address caller);
+    error FlexOrderNotOpen(uint64 flexOrderId);
+    error DispatchClosed(uint40 dispatchBy, uint256 nowTs);
+    error OutsideAgreement(uint64 agreementId, uint256 position, uint256 quantityWh, uint256 limitWh);
+    error OutsideAvailability(uint64 agreementId, uint256 position);
+    error AlreadyOrdered(bytes32 connectionId, uint256 position);
+    error NoticeTooShort(uint64 agreementId, uint256 firstIspStart, uint256 earliest);
+    error WeeklyLimitReached(uint64 agreementId, uint256 week, uint8 limit);
+    error OtherAggregator(uint64 agreementId, address aggregator);
+    error OtherCongestionPoint(bytes32 connectionId, bytes32 congestionPointId);
+    error OtherBaselineMethod(uint64 agreementId, bytes32 agreed, bytes32 committed);
+    error ConnectionNotAllowed(bytes32 connectionId);
+    error NoMeter(bytes32 connectionId);
+    error MoreThanOrdered(uint256 position, uint256 dispatchedWh, uint256 orderedWh);
+    error StandbyNotInMeritOrder(uint256 index);
+    error StandbyListTooLong(uint256 length, uint256 limit);
+    error NotStandby(uint64 agreementId);
+    error NoShortfall(uint64 prosumerOrderId, int256 deliveredWh, uint256 dueWh);
+    error ReadingNotOfOrder(uint64 prosumerOrderId);
+    error WrongStandby(uint256 given, uint256 expected);
+    error NoStandbyLeft(uint64 flexOrderId);
+    error NothingLeftToReassign(uint64 prosumerOrderId);
+    error GroupAlreadyFinalised(uint64 groupId);
+
+    /// @notice Issues prosumer orders for a flex order and locks their largest rewards. Only its aggregator, until
+    /// `dispatchBy`; in as many calls as it needs.
+    /// @param orderedWh The flex order's curve.
+    function dispatch(
+        uint64 flexOrderId,
+        bytes calldata orderedWh,
+        Dispatch[] calldata dispatches
+    ) external returns (uint64 firstProsumerOrderId);
+
+    /// @notice Sets the standby list of a flex order: agreements marked standby, ascending reward rate, at most 32.
+    /// Only its aggregator, until `dispatchBy`.
+    function listStandby(uint64 flexOrderId, uint64[] calldata agreementIds) external;
+
+    /// @notice Withdraws a prosumer order while its notice time has not begun. Only the aggregator.
+    function cancelProsumerOrder(
+        uint64 prosumerOrderId,
+        OrderTerms calldata terms,
+        bytes calldata quantitiesWh
+    ) external;
+
+    /// @notice Hands the missing share of a failing order, from the next ISP that allows notice, to the first standby
+    /// able to take it. Anyone may call, as often as something is missing and standby is left.
+    /// @dev Missing share = (due - delivered) / ordered of the proven ISP, rounded down per remaining ISP.
+    function reassign(
+        OrderTerms calldata terms,
+        Shortfall calldata shortfall
+    ) external returns (uint64 replacementOrderId);
+
+    /// @notice Opens a direct control group and issues its orders. Only the regime module, which checks limits.
+    function issueDirect(
+        address payer,
+        bytes32 congestionPointId,
+        IFlexMarket.Direction direction,
+        uint32 dayFirstIsp,
+        uint16 ispCount,
+        uint32 rate,
+        uint64 baselineCommitmentId,
+        Direct[] calldata orders
+    ) external returns (uint64 groupId);
+
+    /// @notice Records the verdict of an order. Only the settlement module.
+    function recordSettlement(
+        uint64 prosumerOrderId,
+        uint16 version,
+        uint48 creditedWh,
+        uint48 missingWh,
+        int72 net
+    ) external;
+
+    /// @notice Records the penalty of a failing order for its replacements, or a share paid to one of them.
+    /// Only the settlement module.
+    function recordPot(uint64 failedOrderId, uint64 collected, uint64 paid, bool replacementSettled) external;
+
+    /// @notice Closes a group and returns what is left in its lock to the payer. Only the settlement module.
+    function finaliseGroup(uint64 groupId) external returns (uint256 payerReturned);
+
+    function prosumerOrder(uint64 prosumerOrderId) external view returns (ProsumerOrder memory);
+
+    function group(uint64 groupId) external view returns (Group memory);
+
+    function reassignment(uint64 prosumerOrderId) external view returns (Reassignment memory);
+
+    function standbyOf(uint64 flexOrderId) external view returns (uint64[] memory agreementIds);
+
+    /// @notice Energy dispatched per ISP of a flex order, packed `uint32` Wh.
+    function dispatchedWh(uint64 flexOrderId) external view returns (bytes memory);
+
+    /// @notice Bit p set: the connection has an order at position p of the market day.
+    function orderedIsps(bytes32 connectionId, uint32 dayFirstIsp) external view returns (uint128);
+
+    /// @notice Lock in the clearing house that rewards of a group are paid from.
+    function groupLockId(uint64 groupId) external view returns (bytes32);
+
+    function hashTerms(OrderTerms calldata terms) external pure returns (bytes32);
+}
