@@ -1,0 +1,1 @@
+"""The chain seen from Python: hashes, trees, signatures, contract clients."""
