@@ -1,0 +1,117 @@
+"""Batches of readings under one Merkle root, and the meter-days in them."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from offchain.store.tables import batches, meter_days
+
+
+class BatchKind(StrEnum):
+    DAY = "day"
+    INTRADAY = "intraday"
+
+
+class BatchStatus(StrEnum):
+    """``PENDING`` in the outbox, ``SENT`` as a transaction, ``CONFIRMED`` on chain, ``FAILED`` for good."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+
+
+class Batch(NamedTuple):
+    """What is anchored, or will be; ``data_hash`` covers the data behind ``root``."""
+
+    id: int
+    kind: BatchKind
+    operator: str
+    first_isp: int
+    isp_count: int
+    version: int
+    root: bytes
+    leaf_count: int
+    data_hash: bytes
+    status: BatchStatus
+    tx: str | None
+    belief_time: int
+
+
+class MeterDayRow(NamedTuple):
+    """Packed readings of one meter over one market day, signed by the device."""
+
+    meter_id: bytes
+    first_isp: int
+    isp_count: int
+    version: int
+    values: bytes
+    signature: bytes
+
+
+_BATCH_COLUMNS = [batches.c[name] for name in Batch._fields]
+_DAY_COLUMNS = [meter_days.c[name] for name in MeterDayRow._fields]
+
+
+def _batch(row) -> Batch:
+    return Batch(*row)._replace(kind=BatchKind(row.kind), status=BatchStatus(row.status))
+
+
+def insert_batch(connection: Connection, batch: Batch, days: Sequence[MeterDayRow] = ()) -> int:
+    """Store a batch with its meter-days and return its id; ``batch.id`` is not used."""
+    values = batch._asdict()
+    del values["id"]
+    batch_id = connection.execute(insert(batches).values(values)).inserted_primary_key[0]
+    if days:
+        connection.execute(insert(meter_days), [day._asdict() | {"batch_id": batch_id} for day in days])
+    return batch_id
+
+
+def latest_batch(connection: Connection, kind: BatchKind, operator: str, first_isp: int) -> Batch | None:
+    """Highest version of the batch of an operator and period."""
+    query = (
+        select(*_BATCH_COLUMNS)
+        .where(batches.c.kind == kind, batches.c.operator == operator, batches.c.first_isp == first_isp)
+        .order_by(batches.c.version.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _batch(row)
+
+
+def get_batch(connection: Connection, batch_id: int) -> Batch:
+    return _batch(connection.execute(select(*_BATCH_COLUMNS).where(batches.c.id == batch_id)).one())
+
+
+def batches_by_root(connection: Connection, root: bytes) -> list[Batch]:
+    """Batches under a root, oldest first: how an auditor goes from an event to the data."""
+    query = select(*_BATCH_COLUMNS).where(batches.c.root == root).order_by(batches.c.id)
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def set_batch_status(
+    connection: Connection, batch_id: int, status: BatchStatus, tx: str | None = None
+) -> None:
+    """Change the status; a transaction hash that is known stays unless a new one is given."""
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id)
+        .values(status=status, tx=func.coalesce(tx, batches.c.tx))
+    )
+
+
+def batches_with_status(connection: Connection, kind: BatchKind, status: BatchStatus) -> list[Batch]:
+    query = (
+        select(*_BATCH_COLUMNS)
+        .where(batches.c.kind == kind, batches.c.status == status)
+        .order_by(batches.c.id)
+    )
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def meter_days_of(connection: Connection, batch_id: int) -> list[MeterDayRow]:
+    """Meter-days of a batch in leaf order (by meter id)."""
+    query = select(*_DAY_COLUMNS).where(meter_days.c.batch_id == batch_id).order_by(meter_days.c.meter_id)
+    return [MeterDayRow(*row) for row in connection.execute(query)]

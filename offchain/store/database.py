@@ -1,0 +1,217 @@
+"""The store: one durable database, SQLite in a file or PostgreSQL by URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from offchain.domain.errors import AdapterError, PermanentError, TransientError
+from offchain.store.tables import APPLICATION_ID, SCHEMA_VERSION, metadata, store_meta
+
+BUSY_TIMEOUT_S = 30
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+# What the driver says (lower case) -> error class, hint. The first match counts.
+_TRANSLATION: tuple[tuple[str, type[AdapterError], str], ...] = (
+    ("database is locked", TransientError, "another process writes; try again"),
+    ("database or disk is full", TransientError, "free disk space, then try again"),
+    ("disk i/o error", TransientError, "check the disk, then try again"),
+    ("connection refused", TransientError, "is the database server running?"),
+    ("server closed the connection", TransientError, "the database server restarted; try again"),
+    ("not a database", PermanentError, "give the path of a gridpact database, or restore it from a backup"),
+    ("malformed", PermanentError, "the file is damaged; restore it from a backup"),
+    ("unable to open database file", PermanentError, "check that the folder exists and may be written"),
+    ("readonly database", PermanentError, "check the permissions of the file and its folder"),
+    ("password authentication failed", PermanentError, "check user and password of the database URL"),
+)
+
+
+def _translate(exc: BaseException, name: str) -> AdapterError | None:
+    text = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+    for needle, error, hint in _TRANSLATION:
+        if needle in text.lower():
+            return error(f"store {name}: {text}", hint=hint)
+    return None
+
+
+class Store:
+    """Durable database; made by :func:`open_store`.
+
+    What was written inside :meth:`write` is on disk once the block has been left (WAL, ``synchronous=FULL``),
+    all of it or nothing.
+    """
+
+    def __init__(self, engine: Engine, name: str):
+        self.engine = engine
+        self.name = name
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may write; takes the write lock at once, so that it cannot fail half way."""
+        with self.engine.connect().execution_options(gridpact_write=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view of the data."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def verify(self) -> None:
+        """Walk the whole SQLite file; :class:`PermanentError` names the first damage."""
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self.read() as connection:
+            result = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+        if result != "ok":
+            raise PermanentError(
+                f"store {self.name}: {result}", hint="the file is damaged; restore it from a backup"
+            )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def open_store(target: str | Path, *, create: bool = True) -> Store:
+    """Open a store, and lay out its tables when it is new.
+
+    Parameters
+    ----------
+    target : str or Path
+        Path of an SQLite file, or a database URL such as ``postgresql+psycopg://user@host/db``.
+    create : bool
+        Whether a missing database may be created; readers (auditor) pass ``False``.
+
+    Raises
+    ------
+    PermanentError
+        Not a gridpact store, damaged, of another schema version, or not accessible.
+    TransientError
+        The database is busy or not reachable at the moment.
+    """
+    url = _url(target)
+    name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite":
+        _check_file(Path(url.database or ""), create)
+    try:
+        engine = create_engine(url)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as exc:
+        raise PermanentError(
+            f"store {name}: {exc}", hint="use a file path, or postgresql+psycopg://user@host/database"
+        ) from exc
+    _install_events(engine, name)
+    store = Store(engine, name)
+    try:
+        _ensure_schema(store, create)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _url(target: str | Path) -> URL:
+    if isinstance(target, str) and "://" in target:
+        try:
+            return make_url(target)
+        except ArgumentError as exc:
+            raise PermanentError(f"store: {exc}", hint="check the database URL") from exc
+    return URL.create("sqlite", database=str(target))
+
+
+def _check_file(path: Path, create: bool) -> None:
+    if path.is_dir():
+        raise PermanentError(f"store {path}: is a folder", hint="give the path of a file")
+    if not path.exists():
+        if not create:
+            raise PermanentError(
+                f"store {path}: no such file", hint="run the pilot first, or correct the path"
+            )
+        return
+    with path.open("rb") as file:
+        magic = file.read(len(_SQLITE_MAGIC))
+    if magic and magic != _SQLITE_MAGIC:
+        raise PermanentError(f"store {path}: not a database", hint="give the path of a gridpact database")
+
+
+def _install_events(engine: Engine, name: str) -> None:
+    @event.listens_for(engine, "handle_error")
+    def translate(context) -> None:
+        if (error := _translate(context.original_exception, name)) is not None:
+            raise error from context.original_exception
+
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection, _record) -> None:
+        dbapi_connection.isolation_level = None  # the driver must not begin transactions on its own
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("gridpact_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _ensure_schema(store: Store, create: bool) -> None:
+    try:
+        with store.read() as connection:
+            tables = set(inspect(connection).get_table_names())
+            version = (
+                connection.execute(select(store_meta.c.value).where(store_meta.c.key == "schema")).scalar()
+                if store_meta.name in tables
+                else None
+            )
+    except DBAPIError as exc:
+        raise PermanentError(f"store {store.name}: {exc.orig}", hint="is this a gridpact database?") from exc
+    if version is None:
+        if tables or not create:
+            raise PermanentError(
+                f"store {store.name}: a database, but not one of gridpact", hint="give another path"
+            )
+        with store.write() as connection:
+            if store.engine.dialect.name == "sqlite":
+                connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+            metadata.create_all(connection)
+            insert_ignore(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
+    elif version != str(SCHEMA_VERSION):
+        raise PermanentError(
+            f"store {store.name}: schema version {version}, this program reads {SCHEMA_VERSION}",
+            hint="use the matching version of gridpact",
+        )
+
+
+def insert_ignore(connection: Connection, table: Table, rows: list[dict]) -> int:
+    """Insert rows, leaving those alone whose key exists already; returns how many are new."""
+    if not rows:
+        return 0
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}.get(connection.dialect.name)
+    statement = dialect.insert(table).on_conflict_do_nothing() if dialect else insert(table)
+    return connection.execute(statement, rows).rowcount
+
+
+def upsert(connection: Connection, table: Table, rows: list[dict]) -> None:
+    """Insert rows, replacing those with the same primary key."""
+    if not rows:
+        return
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
+    statement = dialect.insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)

@@ -1,0 +1,79 @@
+"""Outbox: work that must be done exactly once, written in the same transaction as what it is about."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select, update
+
+from offchain.store.database import insert_ignore
+from offchain.store.tables import outbox
+
+
+class OutboxItem(NamedTuple):
+    """One piece of work; ``subject_id`` is the row it is about (a batch), ``next_attempt`` in UTC seconds."""
+
+    id: int
+    key: str
+    topic: str
+    subject_id: int
+    attempts: int
+    next_attempt: int
+    last_error: str | None
+    dead: bool
+
+
+_COLUMNS = [outbox.c[name] for name in OutboxItem._fields]
+
+
+def enqueue(connection: Connection, key: str, topic: str, subject_id: int, *, now: int) -> bool:
+    """Add work under an idempotency key; ``False`` when that key was there already."""
+    row = {
+        "key": key,
+        "topic": topic,
+        "subject_id": subject_id,
+        "attempts": 0,
+        "next_attempt": now,
+        "dead": False,
+    }
+    return insert_ignore(connection, outbox, [row]) == 1
+
+
+def open_items(connection: Connection, topic: str) -> list[OutboxItem]:
+    """Work that is neither done nor dead, oldest first."""
+    query = (
+        select(*_COLUMNS)
+        .where(outbox.c.topic == topic, outbox.c.done_at.is_(None), outbox.c.dead.is_(False))
+        .order_by(outbox.c.id)
+    )
+    return [OutboxItem(*row) for row in connection.execute(query)]
+
+
+def dead_letters(connection: Connection) -> list[OutboxItem]:
+    """Work that was given up, with the reason in ``last_error``."""
+    return [OutboxItem(*row) for row in connection.execute(select(*_COLUMNS).where(outbox.c.dead.is_(True)))]
+
+
+def mark_done(connection: Connection, item_id: int, *, now: int) -> None:
+    connection.execute(update(outbox).where(outbox.c.id == item_id).values(done_at=now, last_error=None))
+
+
+def mark_failed(connection: Connection, item_id: int, error: str, *, next_attempt: int) -> None:
+    """Count a failed attempt that will be repeated."""
+    connection.execute(
+        update(outbox)
+        .where(outbox.c.id == item_id)
+        .values(attempts=outbox.c.attempts + 1, last_error=error, next_attempt=next_attempt)
+    )
+
+
+def mark_dead(connection: Connection, item_id: int, error: str) -> None:
+    """Give up: repeating it cannot help before somebody changes something."""
+    connection.execute(
+        update(outbox)
+        .where(outbox.c.id == item_id)
+        .values(attempts=outbox.c.attempts + 1, last_error=error, dead=True)
+    )
+
+
+def revive(connection: Connection, item_id: int, *, now: int) -> None:
+    """Take a dead letter up again, after the reason was removed."""
+    connection.execute(update(outbox).where(outbox.c.id == item_id).values(dead=False, next_attempt=now))

@@ -1,0 +1,155 @@
+"""Tables of the store. One row is one thing that a person can point at; times are UTC seconds.
+
+Identifiers (meter ids, roots, hashes) are raw bytes, packed curves are the bytes that the contracts hash.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x67726970
+"""Marks an SQLite file as ours ("grip")."""
+
+metadata = MetaData()
+AutoId = BigInteger().with_variant(Integer, "sqlite")
+
+store_meta = Table(
+    "store_meta",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+# Readings arrive in time order from all meters at once: with the ISP first in the key, inserts append and a
+# market day is one range. The second index serves the history of one meter.
+readings = Table(
+    "readings",
+    metadata,
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("isp", Integer, nullable=False),
+    Column("import_wh", BigInteger, nullable=False),
+    Column("export_wh", BigInteger, nullable=False),
+    Column("quality", Integer, nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(64), nullable=False),
+    PrimaryKeyConstraint("isp", "meter_id"),
+    Index("ix_readings_meter", "meter_id", "isp"),
+    sqlite_with_rowid=False,
+)
+
+register_states = Table(
+    "register_states",
+    metadata,
+    Column("meter_id", LargeBinary(32), primary_key=True),
+    Column("boundary", Integer, nullable=False),
+    Column("import_register_wh", BigInteger, nullable=False),
+    Column("export_register_wh", BigInteger, nullable=False),
+    Column("meter_clock", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("operator", String(42), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("isp_count", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("leaf_count", Integer, nullable=False),
+    Column("data_hash", LargeBinary(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("tx", String(66)),
+    Column("belief_time", BigInteger, nullable=False),
+    UniqueConstraint("kind", "operator", "first_isp", "version"),
+)
+
+meter_days = Table(
+    "meter_days",
+    metadata,
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("isp_count", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),
+    Column("batch_id", AutoId, ForeignKey("batches.id"), nullable=False),
+    PrimaryKeyConstraint("batch_id", "meter_id"),
+    Index("ix_meter_days_meter", "meter_id", "first_isp"),
+    sqlite_with_rowid=False,
+)
+
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("commitment_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("committer", String(42), nullable=False),
+    Column("scope", LargeBinary(32), nullable=False),
+    Column("method", LargeBinary(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("isp_count", Integer, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("leaf_count", Integer, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("data_hash", LargeBinary(32), nullable=False),
+    Column("tx", String(66)),
+)
+
+curves = Table(
+    "curves",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("subject_id", LargeBinary(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("isp_count", Integer, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("commitment_id", BigInteger, ForeignKey("commitments.commitment_id")),
+    Column("leaf_position", Integer),
+    UniqueConstraint("kind", "method", "subject_id", "first_isp", "belief_time"),
+    Index("ix_curves_commitment", "commitment_id", "leaf_position"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("kind", String(32), nullable=False),
+    Column("key", LargeBinary(32), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("kind", "key"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("key", String(128), nullable=False, unique=True),
+    Column("topic", String(32), nullable=False),
+    Column("subject_id", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt", BigInteger, nullable=False),
+    Column("last_error", Text),
+    Column("dead", Boolean, nullable=False),
+    Column("done_at", BigInteger),
+    Index("ix_outbox_open", "topic", "done_at", "dead", "id"),
+)
