@@ -6,6 +6,7 @@ pragma solidity ^0.8.24;
 /// call, so that a suspension or a revocation takes effect at once everywhere.
 /// @dev No personal data: an identity is a salted commitment, `keccak256(abi.encode(salt, identity document hash))`,
 /// opened only off chain. Source: eDREAM D2.2 HL-UC01_LL-UC01, D2.5 MF03_BR01_UR03_FR03 (control and permission).
+/// @custom:stop Paused: nobody is admitted. Suspension, revocation and reinstatement work, standing can be read.
 /// @custom:trust Registrars are trusted to know whom they admit; governance is trusted to appoint registrars.
 interface IParticipantRegistry {
     /// @notice Roles of the field. One account may hold several.
@@ -55,7 +56,8 @@ interface IParticipantRegistry {
     /// @dev EIP-712 types: `Approval(address account,bytes32 identityCommitment,uint256 nonce,uint64 deadline)` signed
     /// by `registrar`, `Enrolment(address account,bytes32 identityCommitment,uint256 nonce,uint64 deadline)` signed by
     /// `account` (may be empty when `account` itself calls). ERC-1271 wallets work for both.
-    /// Errors: {ApprovalExpired}, {MissingRole}, {InvalidApproval}, {InvalidEnrolment}, {AlreadyRegistered}.
+    /// Errors: {ApprovalExpired}, {MissingRole} (of the registrar), {InvalidApproval}, {InvalidEnrolment},
+    /// {AlreadyRegistered}, {StatusNotAllowed} (a suspended or revoked account gains no role).
     /// Emits: {ParticipantRegistered}.
     function registerProsumer(
         address account,
@@ -67,17 +69,24 @@ interface IParticipantRegistry {
     ) external;
 
     /// @notice Admits an organisation in a role other than `Prosumer` and `Registrar`. Only an active registrar.
+    /// @dev Errors: {MissingRole} (of the caller), {RoleNotAllowed}, {AlreadyRegistered}, {StatusNotAllowed}.
+    /// Emits: {ParticipantRegistered}.
     function registerOrganisation(address account, Role role, bytes32 identityCommitment) external;
 
     /// @notice Appoints a registrar. Only governance.
+    /// @dev Errors: {AlreadyRegistered}, {StatusNotAllowed}. Emits: {ParticipantRegistered}.
     function registerRegistrar(address account, bytes32 identityCommitment) external;
 
     /// @notice Suspends, reinstates or revokes an account in all its roles at once. Only an active registrar;
     /// an account that holds `Registrar` can be changed by governance alone (see {setRegistrarStatus}).
+    /// @dev Active and Suspended change into each other, both into Revoked; all else is refused.
+    /// Errors: {MissingRole} (of the caller), {RoleNotAllowed}, {NotRegistered}, {StatusNotAllowed}.
+    /// Emits: {ParticipantStatusChanged}.
     /// @param reason Code of the reason, for the record.
     function setStatus(address account, Status status, bytes32 reason) external;
 
     /// @notice As {setStatus}, for registrars. Only governance.
+    /// @dev Errors: {MissingRole} (the account is no registrar), {StatusNotAllowed}. Emits: {ParticipantStatusChanged}.
     function setRegistrarStatus(address account, Status status, bytes32 reason) external;
 
     /// @notice True when the account holds the role and is active.
