@@ -27,12 +27,7 @@ interface IMeterRegistry {
         address deviceKey,
         uint32 fromIsp
     );
-    event DeviceKeyReplaced(
-        bytes32 indexed meterId,
-        address indexed oldKey,
-        address indexed newKey,
-        uint32 fromIsp
-    );
+    event DeviceKeyReplaced(bytes32 indexed meterId, address indexed oldKey, address indexed newKey, uint32 fromIsp);
     event MeterDecommissioned(bytes32 indexed meterId, uint32 endIsp);
 
     error ZeroMeterId();

@@ -36,12 +36,7 @@ interface IParticipantRegistry {
         address indexed registrar,
         bytes32 identityCommitment
     );
-    event ParticipantStatusChanged(
-        address indexed account,
-        Status indexed status,
-        address indexed by,
-        bytes32 reason
-    );
+    event ParticipantStatusChanged(address indexed account, Status indexed status, address indexed by, bytes32 reason);
 
     error AlreadyRegistered(address account, Role role);
     error NotRegistered(address account);

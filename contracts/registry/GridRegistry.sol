@@ -24,9 +24,7 @@ contract GridRegistry is IGridRegistry, Module {
     }
 
     /// @inheritdoc IGridRegistry
-    function withdrawCongestionPoint(
-        bytes32 congestionPointId
-    ) external onlyRole(IParticipantRegistry.Role.Dso) {
+    function withdrawCongestionPoint(bytes32 congestionPointId) external onlyRole(IParticipantRegistry.Role.Dso) {
         _requireActive(congestionPointId);
         _requireDsoOf(congestionPointId);
         _congestionPoints[congestionPointId].active = false;
@@ -47,7 +45,8 @@ contract GridRegistry is IGridRegistry, Module {
 
     /// @inheritdoc IGridRegistry
     function deactivateAggregator(bytes32 congestionPointId) external {
-        if (!_aggregatorActive[congestionPointId][msg.sender]) revert AggregatorNotActive(congestionPointId, msg.sender);
+        if (!_aggregatorActive[congestionPointId][msg.sender])
+            revert AggregatorNotActive(congestionPointId, msg.sender);
         _aggregatorActive[congestionPointId][msg.sender] = false;
         emit AggregatorDeactivated(congestionPointId, msg.sender);
     }

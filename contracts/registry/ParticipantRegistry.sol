@@ -8,10 +8,12 @@ import {Governed} from "contracts/registry/Governed.sol";
 
 /// @title Registry of participants and their roles
 contract ParticipantRegistry is IParticipantRegistry, Governed, EIP712 {
-    bytes32 private constant APPROVAL_TYPEHASH =
-        keccak256("Approval(address account,bytes32 identityCommitment,uint256 nonce,uint64 deadline)");
-    bytes32 private constant ENROLMENT_TYPEHASH =
-        keccak256("Enrolment(address account,bytes32 identityCommitment,uint256 nonce,uint64 deadline)");
+    bytes32 private constant APPROVAL_TYPEHASH = keccak256(
+        "Approval(address account,bytes32 identityCommitment,uint256 nonce,uint64 deadline)"
+    );
+    bytes32 private constant ENROLMENT_TYPEHASH = keccak256(
+        "Enrolment(address account,bytes32 identityCommitment,uint256 nonce,uint64 deadline)"
+    );
 
     /// One slot: status 8 bits, roles 16 bits (bit `uint8(role)`), nonce 64 bits.
     struct Participant {

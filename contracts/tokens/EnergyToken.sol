@@ -11,7 +11,10 @@ import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20P
 contract EnergyToken is ERC20, ERC20Permit {
     /// @param treasury Receives the whole issue.
     /// @param issue Tokens issued, uToken.
-    constructor(address treasury, uint256 issue) ERC20("Gridpact Energy Token", "GET") ERC20Permit("Gridpact Energy Token") {
+    constructor(
+        address treasury,
+        uint256 issue
+    ) ERC20("Gridpact Energy Token", "GET") ERC20Permit("Gridpact Energy Token") {
         _mint(treasury, issue);
     }
 
