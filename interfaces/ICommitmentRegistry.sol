@@ -8,6 +8,9 @@ pragma solidity ^0.8.24;
 /// `keccak256(bytes.concat(keccak256(abi.encode(BASELINE_LEAF, meterId, firstIsp, ispCount, keccak256(values)))))`
 /// with `values` = packed `int32` net Wh per ISP and `BASELINE_LEAF = keccak256("gridpact.baseline.leaf.v1")`.
 /// Source: eDREAM D2.2 HL-UC01_LL-UC01 and LL-UC03, BeFlexible SUC06.3 step 1.2 (baselines stored at bidding time).
+/// @custom:stop Paused: no new commitment. What was committed can be proven.
+/// @custom:trust Nobody: a commitment says who knew what when, not whether it was right. Whoever relies on one checks
+/// committer, kind, scope and time.
 interface ICommitmentRegistry {
     enum Kind {
         Forecast,
@@ -45,13 +48,20 @@ interface ICommitmentRegistry {
 
     error CommitmentUnknown(uint64 commitmentId);
     error NotAllowedToCommit(address account);
+    /// @notice No root, no leaf or no ISP.
     error EmptyCommitment();
     error MadeInFuture(uint40 madeAt, uint256 nowTs);
+    error WrongKind(uint64 commitmentId, Kind kind, Kind expected);
     error LeafNotCommitted(uint64 commitmentId, bytes32 leaf);
 
     /// @notice Posts a root. Only an active DSO, TSO, aggregator, prosumer, meter operator or market operator.
+    /// @dev Errors: {NotAllowedToCommit}, {EmptyCommitment}, {MadeInFuture}. Emits: {Committed}.
+    /// @param scope What it is about: a congestion point, a pool, a meter.
+    /// @param method Method and version, `keccak256("name@version")`.
+    /// @param leafCount Number of leaves, for the record.
     /// @param madeAt When the data was made (belief time), not later than now; `postedAt` is what gates go by.
     /// @param dataHash Hash of the full data set kept off chain.
+    /// @return commitmentId Counts from 1.
     function commit(
         Kind kind,
         bytes32 scope,
@@ -64,6 +74,7 @@ interface ICommitmentRegistry {
         bytes32 dataHash
     ) external returns (uint64 commitmentId);
 
+    /// @notice A commitment. Errors: {CommitmentUnknown}.
     function commitment(uint64 commitmentId) external view returns (Commitment memory);
 
     function baselineLeaf(
@@ -74,6 +85,8 @@ interface ICommitmentRegistry {
     ) external pure returns (bytes32);
 
     /// @notice Reverts with {LeafNotCommitted} unless the baseline of a meter is under the commitment's root.
+    /// @dev Errors: {CommitmentUnknown}, {WrongKind}, {LeafNotCommitted}.
+    /// @param valuesHash Hash of the packed baseline.
     function requireBaseline(
         uint64 commitmentId,
         bytes32 meterId,
