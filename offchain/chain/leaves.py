@@ -1,7 +1,8 @@
 """Leaves of the trees that the contracts check: metered days and baselines.
 
-Twin of ``MeteringLedger.meterDayLeaf`` and ``CommitmentRegistry.baselineLeaf``. A leaf is hashed twice, so that
-no inner node of a tree can pass for a leaf; the tag in front keeps one kind of leaf from passing for the other.
+Twin of ``MeteringLedger.meterDayLeaf`` and ``CommitmentRegistry.baselineLeaf``. A leaf is hashed twice, so
+that no inner node of a tree can pass for a leaf; the tag in front keeps one kind of leaf from passing for the
+other.
 """
 
 from eth_hash.auto import keccak

@@ -90,8 +90,8 @@ class TypedStruct:
         Parameters
         ----------
         message : mapping
-            Values by field name. Integers as ``int``, ``bytesN`` and addresses as bytes or hexadecimal text, nested
-            structs as mappings, arrays as sequences.
+            Values by field name. Integers as ``int``, ``bytesN`` and addresses as bytes or hexadecimal
+            text, nested structs as mappings, arrays as sequences.
         """
         return keccak(b"\x19\x01" + domain.separator + self.hash(message))
 
@@ -145,9 +145,10 @@ ENROLMENT = TypedStruct("Enrolment(address account,bytes32 identityCommitment,ui
 AGREEMENT = TypedStruct(
     "Agreement(Terms terms,uint256 nonce,uint64 deadline)"
     "Terms(bytes32 connectionId,address prosumer,address aggregator,bytes32 baselineMethod,"
-    "uint128 workingDayIsps,uint128 weekendIsps,uint32 maxUpW,uint32 maxDownW,uint32 rewardRate,uint32 penaltyRate,"
-    "uint16 toleranceBps,uint32 multiplierBps,uint32 noticeSeconds,uint32 terminationNoticeSeconds,"
-    "uint40 validFrom,uint40 validUntil,uint8 weeklyActivations,bool standby,bool missingIsShortfall,uint64 bond)"
+    "uint128 workingDayIsps,uint128 weekendIsps,uint32 maxUpW,uint32 maxDownW,uint32 rewardRate,"
+    "uint32 penaltyRate,uint16 toleranceBps,uint32 multiplierBps,uint32 noticeSeconds,"
+    "uint32 terminationNoticeSeconds,uint40 validFrom,uint40 validUntil,uint8 weeklyActivations,"
+    "bool standby,bool missingIsShortfall,uint64 bond)"
 )
 NOTICE = TypedStruct("Notice(uint64 agreementId,uint8 action,uint256 nonce,uint64 deadline)")
 AVAILABILITY = TypedStruct(
@@ -201,11 +202,15 @@ def recover(digest: bytes, signature: bytes) -> str:
     if len(signature) != 65:
         raise InvalidSignatureError(f"signature has {len(signature)} bytes instead of 65")
     if int.from_bytes(signature[32:64]) > _HALF_ORDER:
-        raise InvalidSignatureError("signature with s in the upper half of the order", hint="use n - s and flip v")
+        raise InvalidSignatureError(
+            "signature with s in the upper half of the order", hint="use n - s and flip v"
+        )
     if signature[64] not in (27, 28):
         raise InvalidSignatureError(f"signature with v = {signature[64]}", hint="v is 27 or 28")
     try:
-        key = PublicKey.from_signature_and_message(signature[:64] + bytes((signature[64] - 27,)), digest, hasher=None)
+        key = PublicKey.from_signature_and_message(
+            signature[:64] + bytes((signature[64] - 27,)), digest, hasher=None
+        )
     except Exception as error:
         raise InvalidSignatureError("signature that no key can have made") from error
     return address_of(key)
