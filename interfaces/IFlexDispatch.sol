@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {IFlexMarket} from "./IFlexMarket.sol";
-import {IMeteringLedger} from "./IMeteringLedger.sol";
+import {IFlexMarket} from "interfaces/IFlexMarket.sol";
+import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 
 /// @title Prosumer orders: dispatch, standby reassignment, direct control
 /// @notice An aggregator disaggregates its flex order into prosumer orders within their agreements; a shortfall that a
@@ -68,6 +68,7 @@ interface IFlexDispatch {
         address payer;
         uint32 dayFirstIsp;
         uint16 ispCount;
+        /// Orders issued and not cancelled.
         uint32 issued;
         uint32 settled;
         bool finalised;
@@ -80,12 +81,8 @@ interface IFlexDispatch {
         /// Hash of the packed quantities taken over so far.
         bytes32 takenHash;
         uint48 takenWh;
-        /// Replacement orders issued and settled.
-        uint16 replacements;
-        uint16 replacementsSettled;
-        /// Penalty collected from the failing order, and what of it replacements have received, uToken.
+        /// Penalty collected from the failing order when it was settled, uToken.
         uint64 pot;
-        uint64 potPaid;
     }
 
     /// @notice One prosumer's part of a flex order.
@@ -150,11 +147,17 @@ interface IFlexDispatch {
     error OrderNotIssued(uint64 prosumerOrderId, OrderStatus status);
     error TermsMismatch(uint64 prosumerOrderId);
     error NotAggregatorOf(uint64 flexOrderId, address caller);
-    error FlexOrderNotOpen(uint64 flexOrderId);
+    error FlexOrderClosed(uint64 flexOrderId);
+    error ReadingMissing(bytes32 meterId, uint32 isp);
+    error IspNotOver(uint32 isp, uint256 nowTs);
     error DispatchClosed(uint40 dispatchBy, uint256 nowTs);
     error OutsideAgreement(uint64 agreementId, uint256 position, uint256 quantityWh, uint256 limitWh);
     error OutsideAvailability(uint64 agreementId, uint256 position);
     error AlreadyOrdered(bytes32 connectionId, uint256 position);
+    error AlreadyReplaced(uint64 prosumerOrderId);
+    error EmptyCurve();
+    error CurveLength(uint256 length, uint256 expected);
+    error CurveMismatch(bytes32 given, bytes32 expected);
     error NoticeTooShort(uint64 agreementId, uint256 firstIspStart, uint256 earliest);
     error WeeklyLimitReached(uint64 agreementId, uint256 week, uint8 limit);
     error OtherAggregator(uint64 agreementId, address aggregator);
@@ -213,7 +216,7 @@ interface IFlexDispatch {
         Direct[] calldata orders
     ) external returns (uint64 groupId);
 
-    /// @notice Records the verdict of an order. Only the settlement module.
+    /// @notice Records the verdict of an order, or the corrected one. Only the settlement module.
     function recordSettlement(
         uint64 prosumerOrderId,
         uint16 version,
@@ -222,9 +225,8 @@ interface IFlexDispatch {
         int72 net
     ) external;
 
-    /// @notice Records the penalty of a failing order for its replacements, or a share paid to one of them.
-    /// Only the settlement module.
-    function recordPot(uint64 failedOrderId, uint64 collected, uint64 paid, bool replacementSettled) external;
+    /// @notice Records the penalty collected from a failing order, for those who took over. Only the settlement module.
+    function recordPot(uint64 failedOrderId, uint64 collected) external;
 
     /// @notice Closes a group and returns what is left in its lock to the payer. Only the settlement module.
     function finaliseGroup(uint64 groupId) external returns (uint256 payerReturned);
@@ -234,6 +236,9 @@ interface IFlexDispatch {
     function group(uint64 groupId) external view returns (Group memory);
 
     function reassignment(uint64 prosumerOrderId) external view returns (Reassignment memory);
+
+    /// @notice Hash of the packed quantities that standby took over from an order; zero when none.
+    function takenHashOf(uint64 prosumerOrderId) external view returns (bytes32);
 
     function standbyOf(uint64 flexOrderId) external view returns (uint64[] memory agreementIds);
 

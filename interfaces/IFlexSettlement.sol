@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {IFlexDispatch} from "./IFlexDispatch.sol";
-import {IMeteringLedger} from "./IMeteringLedger.sol";
+import {IFlexDispatch} from "interfaces/IFlexDispatch.sol";
+import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 
 /// @title Verified delivery, rewards and penalties, DSO settlement by the share delivered
 /// @notice Anyone settles a prosumer order with its metered day; the contract decides and pays. When all orders of a flex
@@ -33,11 +33,17 @@ import {IMeteringLedger} from "./IMeteringLedger.sol";
 /// penalty = min(down(max(shortfall - down(ordered * toleranceBps / 10^4), 0) * penaltyRate / 1000), bond) to the DSO;
 /// rest of the escrow to the DSO, rest of the bond and of the group's lock to the aggregator.
 ///
-/// Rules: readings that never come: {settleMissing} after `readingsDue`; late readings settle as long as the order is
-/// neither settled nor its group finalised; a batch anchored later than that, or a new version, is a correction:
-/// the difference to the first verdict is paid between the parties' free balances, and what a party cannot pay is
-/// recorded as owed and collected by anyone later. An aggregator that goes silent is settled by others: what it did not
-/// dispatch is shortfall.
+/// Rules:
+/// - Missing readings. An ISP marked missing in the metered day earns nothing and, unless the terms say so, costs
+///   nothing; it is left out of the aggregator's shortfall too. A day that never comes: {settleMissing} after
+///   `readingsDueSeconds`; until then readings have the right of way.
+/// - Late readings settle as usual while the order is neither settled nor its group finalised.
+/// - Corrections. Readings that come after that, and newer versions of the batch: {correct}, once the group is finalised
+///   and until `correctionSeconds`. The difference to the first verdict is paid between the parties (first from the
+///   prosumer's bond when it falls to the prosumer), and what a party cannot pay is recorded as owed and collected by
+///   anyone later. A bonus paid to a replacement stands.
+/// - Challenged batch: nothing settles from it; the operator anchors a new version or the rule for missing days holds.
+/// - Silent aggregator: others settle and finalise; what it did not dispatch is its shortfall.
 /// @custom:stop Never paused.
 interface IFlexSettlement {
     /// @notice What was found for one prosumer order.
@@ -107,13 +113,16 @@ interface IFlexSettlement {
     error CurveLength(uint256 length, uint256 expected);
     error MeterDayMismatch(bytes32 meterId, uint32 firstIsp);
     error ReadingsNotYetDue(uint256 dueAt, uint256 nowTs);
-    error ReadingsPresent(address operator, uint32 firstIsp, uint16 version);
     error SettlementOpen(uint64 groupId, uint256 until);
     error SettlementClosed(uint64 groupId);
+    error NotFinalised(uint64 groupId);
+    error FlexOrderNotOpen(uint64 flexOrderId);
     error SettleReplacedFirst(uint64 failedOrderId);
     error NotSettled(uint64 prosumerOrderId);
     error NotNewer(uint16 version, uint16 settledVersion);
     error CorrectionClosed(uint256 until, uint256 nowTs);
+    error DeadlinesNotAscending(uint32 readingsDue, uint32 settleBy, uint32 correction);
+    error NotDirectGroup(uint64 groupId);
     error NothingOwed(address debtor, address creditor);
 
     /// @notice Settles a prosumer order by its metered day. Anyone may call, after the day and the challenge window.
