@@ -41,7 +41,8 @@ class Asset:
     max_import_w, max_export_w : int
         Highest net consumption and highest net injection of the device, both non-negative.
     up_energy_wh, down_energy_wh : int
-        Most it can shift in one day in each direction: what its storage, its car or the comfort of the house allows.
+        Most it can shift in one day in each direction: what its storage, its car or the comfort of the house
+        allows.
     plugged_minutes : tuple of int
         Local minutes of the day from and until which an EV can take more than its profile; may span midnight.
     """
@@ -68,7 +69,8 @@ class Asset:
 class Connection:
     """One grid connection: a consumer of the data set and everything at the same bus.
 
-    ``id`` is stable over runs and seeds. A prosumer has at least one asset beside its household or business load.
+    ``id`` is stable over runs and seeds. A prosumer has at least one asset beside its household or business
+    load.
     """
 
     id: str

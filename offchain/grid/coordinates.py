@@ -28,7 +28,7 @@ class MapPoint:
 
 @dataclass(frozen=True, slots=True)
 class GridMap:
-    """Geometry in degrees (WGS 84); ``points`` in the order of buses, ``lines`` and ``transformers`` of the grid."""
+    """Geometry in degrees (WGS 84); points, lines and transformers in the order of the grid."""
 
     points: tuple[MapPoint, ...]
     lines: tuple[MapLine, ...]

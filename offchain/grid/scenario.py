@@ -1,14 +1,15 @@
 """Scenarios of the pilot: a SimBench grid, its connections with their assets, a day worth looking at.
 
-==========  =====================  ==========  =====================================================================
+==========  =====================  ==========  ==========================================================
 name        grid                   day         what happens
-==========  =====================  ==========  =====================================================================
-``noon``    1-LV-rural1--2-sw      2016-05-20  PV feeds back through a 160 kVA transformer, 209% at 13:00; DOWN from
-                                               batteries (added where there is PV), EVs and heat pumps (data set)
-``evening`` 1-LV-rural3--2-sw      2016-02-09  every home has an EV, most a heat pump; the 400 kVA transformer is
-                                               overloaded after 19:00; UP
+==========  =====================  ==========  ==========================================================
+``noon``    1-LV-rural1--2-sw      2016-05-20  PV feeds back through a 160 kVA transformer, 209% at 13:00;
+                                               DOWN from batteries (added where PV has none), EVs and
+                                               heat pumps (data set)
+``evening`` 1-LV-rural3--2-sw      2016-02-09  every home has an EV, nearly every one a heat pump; the
+                                               400 kVA transformer is overloaded from 19:15; UP
 ``quiet``   1-LV-semiurb5--2-sw    2016-05-17  the data set as it is: no congestion
-==========  =====================  ==========  =====================================================================
+==========  =====================  ==========  ==========================================================
 
 Net consumption is integer Wh per ISP, import minus export, negative when the connection injects. The net of a
 connection is the sum of its assets, each rounded once, so that the parts add up exactly.
@@ -53,7 +54,7 @@ class _Definition:
 
 
 _DEFINITIONS = {
-    # farms and workshops: vehicles stand at the site during the working day, batteries are empty in the morning
+    # farms and workshops: vehicles stand at the site by day, batteries are empty in the morning
     "noon": _Definition("1-LV-rural1--2-sw", date(2016, 5, 20), Direction.DOWN, (8 * 60, 18 * 60), 0.1),
     "evening": _Definition("1-LV-rural3--2-sw", date(2016, 2, 9), Direction.UP, (17 * 60, 7 * 60), 0.5),
     "quiet": _Definition("1-LV-semiurb5--2-sw", date(2016, 5, 17), Direction.UP, (17 * 60, 7 * 60), 0.5),
@@ -91,6 +92,11 @@ class Scenario:
     assets: tuple[Asset, ...]
 
     @property
+    def congestion_point(self) -> str:
+        """Name of the transformer, the element all connections hang on."""
+        return str(self.grid.trafo_name[0])
+
+    @property
     def prosumers(self) -> tuple[int, ...]:
         """Positions of the connections that are prosumers."""
         return tuple(i for i, c in enumerate(self.connections) if c.is_prosumer)
@@ -105,12 +111,12 @@ class Scenario:
         return np.rint(self._asset_power(isps, self.grid.profile_p, "p_w") / ISPS_PER_HOUR).astype(np.int64)
 
     def net_wh(self, isps: Iterable[int] | MarketDay) -> np.ndarray:
-        """Net consumption of every connection, import minus export, shape (n_isps, n_connections), integer Wh."""
-        return self._by_connection(self.asset_wh(isps))
+        """Net consumption of every connection, shape (n_isps, n_connections), integer Wh."""
+        return self.by_connection(self.asset_wh(isps))
 
     def reactive_var(self, isps: Iterable[int] | MarketDay) -> np.ndarray:
-        """Reactive power of every connection, positive for consumption, shape (n_isps, n_connections) [var]."""
-        return self._by_connection(self._asset_power(isps, self.grid.profile_q, "q_var"))
+        """Reactive power of every connection, shape (n_isps, n_connections), consumption positive [var]."""
+        return self.by_connection(self._asset_power(isps, self.grid.profile_q, "q_var"))
 
     def flexible_wh(
         self, day: MarketDay, direction: Direction, *, asset_wh: np.ndarray | None = None
@@ -127,8 +133,9 @@ class Scenario:
         Returns
         -------
         ndarray, shape (isp_count, n_assets)
-            Non-negative integer Wh; zero for what is not flexible. Batteries move between their power limits by at
-            most their rated power, heat pumps and EVs between off and rated power, EVs upwards only while plugged in.
+            Non-negative integer Wh; zero for what is not flexible. Batteries move between their power limits
+            by at most their rated power, heat pumps and EVs between off and rated power, EVs upwards only
+            while plugged in.
         """
         expected = self.asset_wh(day) if asset_wh is None else asset_wh
         flexible = np.array([a.flexible for a in self.assets])
@@ -142,12 +149,18 @@ class Scenario:
             possible = np.where(plugged, highest - expected, 0)
         return np.where(flexible, np.minimum(possible, highest), 0).clip(min=0)
 
+    def by_connection(self, per_asset: np.ndarray) -> np.ndarray:
+        """Sum of the assets of each connection, shape (n_isps, n_assets) to (n_isps, n_connections)."""
+        summed = np.zeros((len(self.connections), per_asset.shape[0]), dtype=per_asset.dtype)
+        np.add.at(summed, [a.connection for a in self.assets], per_asset.T)
+        return summed.T
+
     def _asset_power(self, isps: Iterable[int] | MarketDay, table: np.ndarray, scale: str) -> np.ndarray:
         isps = isps.isps if isinstance(isps, MarketDay) else isps
         rows = np.asarray(isps, dtype=np.int64) - YEAR_FIRST_ISP
         if rows.size and (rows.min() < 0 or rows.max() >= YEAR_ISPS):
             raise DomainError(
-                f"scenario {self.name}: ISP outside the SimBench year {YEAR_FIRST_ISP}..{YEAR_FIRST_ISP + YEAR_ISPS - 1}",
+                f"scenario {self.name}: ISP outside {YEAR_FIRST_ISP}..{YEAR_FIRST_ISP + YEAR_ISPS - 1}",
                 hint="choose days of 2016",
             )
         power = np.zeros((rows.size, len(self.assets)))
@@ -160,11 +173,6 @@ class Scenario:
     def _columns(self) -> list[int | None]:
         index = {str(name): i for i, name in enumerate(self.grid.profile_name)}
         return [index[a.profile] if a.profile else None for a in self.assets]
-
-    def _by_connection(self, per_asset: np.ndarray) -> np.ndarray:
-        summed = np.zeros((len(self.connections), per_asset.shape[0]), dtype=per_asset.dtype)
-        np.add.at(summed, [a.connection for a in self.assets], per_asset.T)
-        return summed.T
 
 
 def load_scenario(
@@ -221,7 +229,7 @@ def load_scenario(
 
 
 def _device_kind(unit_type: str, profile: str) -> AssetKind | None:
-    """Kind of a unit of the data set that hangs behind somebody's connection; None for the consumer itself."""
+    """Kind of a unit of the data set behind somebody's connection; None for the consumer itself."""
     if unit_type == "sgen":
         return AssetKind.PV
     if unit_type == "storage":
@@ -248,7 +256,7 @@ def _connections(data: GridData) -> tuple[list[str], list[int], list[AssetKind]]
 def _delivered_assets(
     data: GridData, ids: list[str], buses: list[int], definition: _Definition, rng: np.random.Generator
 ) -> list[Asset]:
-    """The units of the data set as assets of the connection at their bus (SimBench has one consumer a bus)."""
+    """The data set's units as assets of the connection at their bus (SimBench has one consumer a bus)."""
     at_bus = {bus: i for i, bus in enumerate(buses)}
     assets = []
     for k in range(data.unit_name.size):

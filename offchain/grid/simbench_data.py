@@ -1,15 +1,15 @@
 """SimBench grids as plain arrays: topology, units at the buses, quarter-hour profiles of 2016.
 
-SimBench is read from the installed package (no network); that takes about three seconds a grid, mostly for the
-profiles, and another three to import pandapower. With ``cache_dir`` the arrays are kept in one ``.npz`` per grid,
-after which neither package is imported any more.
+SimBench is read from the installed package (no network); that takes about three seconds a grid, mostly for
+the profiles, and another three to import pandapower. With ``cache_dir`` the arrays are kept in one ``.npz``
+per grid, after which neither package is imported any more.
 
-Profiles have 35,136 rows, one per quarter hour from 2016-01-01 00:00 to 2016-12-31 23:45 in German local time. The data
-follow the change of clocks (27 March has 92 rows, 30 October has 100), so that row ``r`` is exactly ISP
-``YEAR_FIRST_ISP + r``.
+Profiles have 35,136 rows, one per quarter hour from 2016-01-01 00:00 to 2016-12-31 23:45 in German local
+time. The data follow the change of clocks (27 March has 92 rows, 30 October has 100), so that row ``r`` is
+exactly ISP ``YEAR_FIRST_ISP + r``.
 
-Data: SimBench, ODbL 1.0, https://simbench.de; S. Meinecke et al., "SimBench - a benchmark dataset of electric power
-systems", Energies 13(12), 3290, 2020.
+Data: SimBench, ODbL 1.0, https://simbench.de; S. Meinecke et al., "SimBench - a benchmark dataset of electric
+power systems", Energies 13(12), 3290, 2020.
 """
 
 import json
@@ -36,16 +36,17 @@ YEAR_ISPS = 35_136
 HEAT_PUMP_PREFIXES = ("Air_", "Soil_")
 EV_PREFIXES = ("HLS_", "APLS_")
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class GridData:
-    """One SimBench low-voltage grid; arrays of one length per prefix (``bus_``, ``line_``, ``trafo_``, ``unit_``).
+    """One SimBench low-voltage grid; arrays of one length per prefix (``bus_``, ``line_``, ``trafo_``,
+    ``unit_``).
 
     A unit is a load, a static generator or a storage of the data set. Its power at profile value ``x`` is
-    ``unit_p_w * x``, its reactive power ``unit_q_var * y``, both positive for consumption. SimBench storages are
-    photovoltaic systems with a battery: the profile is the net injection of both.
+    ``unit_p_w * x``, its reactive power ``unit_q_var * y``, both positive for consumption. SimBench storages
+    are photovoltaic systems with a battery: the profile is the net injection of both.
     """
 
     code: np.ndarray
@@ -194,7 +195,7 @@ def _read_simbench(code: str) -> GridData:
         trafo_i0_pu=trafo.i0_percent.to_numpy() / 100,
         trafo_p0_w=trafo.pfe_kw.to_numpy() * 1e3,
         trafo_clock=(trafo.shift_degree.to_numpy() / 30).round().astype(int) % 12,
-        trafo_tap_pos=trafo.tap_pos.to_numpy(int),
+        trafo_tap_pos=_tap_positions(trafo),
         trafo_tap_neutral=trafo.tap_neutral.to_numpy(int),
         trafo_tap_step_percent=trafo.tap_step_percent.to_numpy(float),
         unit_name=np.concatenate([t.name.to_numpy(str) for t, *_ in units]),
@@ -212,6 +213,16 @@ def _read_simbench(code: str) -> GridData:
         profile_p=p,
         profile_q=q,
     )
+
+
+def _tap_positions(trafo) -> np.ndarray:
+    """Tap positions as pandapower uses them: the neutral one where the data set names no type of tap changer.
+
+    SimBench gives positions (+1 in rural1, -1 in rural3, 2.5% each) without a type; pandapower 3 then ignores
+    them, and the published loadings, 209% in rural1 among them, are without. With them rural1 would reach
+    214%.
+    """
+    return np.where(trafo.tap_changer_type.isna(), trafo.tap_neutral, trafo.tap_pos).astype(int)
 
 
 def _closed(net, buses) -> np.ndarray:

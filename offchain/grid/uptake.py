@@ -7,19 +7,19 @@ from offchain.grid.assets import Asset, AssetKind
 from offchain.grid.simbench_data import EV_PREFIXES, HEAT_PUMP_PREFIXES, YEAR_FIRST_ISP, GridData
 
 HOME_CHARGERS = {"HLS_A_3.7": 3_700, "HLS_B_3.7": 3_700, "HLS_A_11.0": 11_000, "HLS_B_11.0": 11_000}
-"""Home charging profiles and their rated power [W]. ``HLS_C`` (apartment blocks), ``APLS`` (at work) are left out."""
+"""Home charging profiles and their rated power [W]; charging at work (``APLS``) is left out."""
 HEAT_PUMP_POWERS_W = (4_000, 4_900)
 """The two larger heat pumps of the data set [W]."""
 HEAT_PUMP_Q_PER_P = 0.4
 """Reactive to active power of the data set's heat pumps: cos phi 0.93."""
 WEEK_ISPS = 672
-BATTERY_POWER_PER_PV = 0.7
-BATTERY_HOURS = 5
-"""Added batteries: 0.7 W of power for each W of PV, five hours deep: enough for a whole sunny midday."""
+BATTERY_POWER_PER_PV = 0.5
+BATTERY_HOURS = 2
+"""Added batteries: 0.5 W of power for each W of PV, two hours deep as the data set's own."""
 
 
 def ev_limits(rng: np.random.Generator, rated_w: int) -> dict[str, int]:
-    """Power and daily energy limits of an EV: it may postpone what it would charge, or take 20 to 40 kWh more."""
+    """Limits of an EV: it may postpone what it would charge, or take 20 to 40 kWh more a day."""
     return {
         "max_import_w": rated_w,
         "up_energy_wh": 40_000,
@@ -56,10 +56,11 @@ def evening_uptake(
 ) -> list[Asset]:
     """EVs and heat pumps for homes until the grid's apparent power reaches a peak.
 
-    In random order every home without one gets an EV, then every home without one a heat pump, until the sum of
-    all connections reaches ``peak_va`` in some quarter hour of ``day``. Each EV repeats one home charging profile,
-    delayed by a random number of whole weeks (so that working days stay working days) and up to one hour; each heat
-    pump one heat pump profile of the grid's climate, delayed by up to one hour, so that it stays with the weather.
+    In random order every home without one gets an EV, then every home without one a heat pump, until the sum
+    of all connections reaches ``peak_va`` in some quarter hour of ``day``. Each EV repeats one home charging
+    profile, delayed by a random number of whole weeks (so that working days stay working days) and up to one
+    hour; each heat pump one heat pump profile of the grid's climate, delayed by up to one hour, so that it
+    stays with the weather.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def evening_uptake(
 
 
 def noon_batteries(connection_ids: list[str], present: list[Asset], *, charge: float) -> list[Asset]:
-    """A battery for every connection with PV and no battery yet; idle unless ordered, so the base case stays."""
+    """A battery where there is PV and none yet; idle unless ordered, so that the base case stays."""
     pv_w: dict[int, float] = {}
     for asset in present:
         if asset.kind is AssetKind.PV:
