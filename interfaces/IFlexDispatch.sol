@@ -148,7 +148,6 @@ interface IFlexDispatch {
     error TermsMismatch(uint64 prosumerOrderId);
     error NotAggregatorOf(uint64 flexOrderId, address caller);
     error FlexOrderClosed(uint64 flexOrderId);
-    error ReadingMissing(bytes32 meterId, uint32 isp);
     error IspNotOver(uint32 isp, uint256 nowTs);
     error DispatchClosed(uint40 dispatchBy, uint256 nowTs);
     error OutsideAgreement(uint64 agreementId, uint256 position, uint256 quantityWh, uint256 limitWh);

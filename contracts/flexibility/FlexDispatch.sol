@@ -23,7 +23,6 @@ contract FlexDispatch is IFlexDispatch, Module {
     /// @dev Group ids of direct control start here; those below are flex orders.
     uint64 private constant FIRST_DIRECT_GROUP = 1 << 63;
     uint256 private constant STANDBY_LIMIT = 32;
-    uint256 private constant MISSING = 0xffffffff;
 
     IGridRegistry private immutable _grid;
     IMeterRegistry private immutable _meters;
@@ -501,7 +500,6 @@ contract FlexDispatch is IFlexDispatch, Module {
         if (block.timestamp < (uint256(reading.isp) + 1) * Activation.ISP_SECONDS) {
             revert IspNotOver(reading.isp, block.timestamp);
         }
-        if (reading.importWh == MISSING) revert ReadingMissing(reading.meterId, reading.isp);
         _metering.requireReading(reading);
 
         uint256 at = reading.isp - terms.dayFirstIsp;

@@ -2,14 +2,13 @@
 pragma solidity ^0.8.24;
 
 import {IFlexMarket} from "interfaces/IFlexMarket.sol";
+import {Curves} from "contracts/metering/Curves.sol";
 
 /// @title Delivered energy of one connection over one market day
 /// @notice The per-ISP rules of {IFlexSettlement}, over packed curves. Pure; the Python reference is
 /// `tests/reference/delivery.py`.
-/// @dev Layout of the packed curves, big endian, position p of the market day:
-///   quantities, taken  uint32 Wh at byte 4p        (8 positions a word)
-///   baseline           int32 Wh at byte 4p         (8 positions a word)
-///   readings           uint32 import Wh at byte 8p, uint32 export Wh at byte 8p + 4; both 0xffffffff when missing
+/// @dev Layout of the curves: {Curves}. Quantities and taken are read eight positions a word, so that an ISP without an
+/// order costs next to nothing.
 /// Callers have checked the lengths: 4n, 4n (or 0 for taken), 4n, 8n bytes for n positions. A load of a word at the end
 /// of a curve may reach past it; the bits beyond the curve are masked away.
 /// Sums: at most 100 ISPs of less than 2^32 Wh, so below 2^39 for quantities and, with the tolerance, below 2^40.
@@ -20,8 +19,6 @@ library Delivery {
         uint256 penalisedWh;
         uint256 missingWh;
     }
-
-    uint256 private constant MISSING = 0xffffffff;
 
     /// @dev Where the curves lie in calldata; zero for a curve that was not given.
     struct Layout {
@@ -77,7 +74,7 @@ library Delivery {
                 if (due == 0) return;
             }
             uint256 reading = _load(layout.readings + 2 * offset) >> 192;
-            if (reading >> 32 == MISSING) {
+            if (reading >> 32 == Curves.MISSING) {
                 sums.missingWh += due;
                 if (layout.missingIsShortfall) sums.penalisedWh += due;
                 return;
@@ -105,9 +102,9 @@ library Delivery {
         bytes calldata quantities,
         bytes calldata taken
     ) internal pure returns (Sums memory sums) {
-        for (uint256 offset = 0; offset < quantities.length; offset += 4) {
-            uint256 t = taken.length == 0 ? 0 : _load(_start(taken) + offset) >> 224;
-            uint256 due = (_load(_start(quantities) + offset) >> 224) - t;
+        for (uint256 p = 0; 4 * p < quantities.length; ++p) {
+            uint256 t = taken.length == 0 ? 0 : Curves.quantity(taken, p);
+            uint256 due = Curves.quantity(quantities, p) - t;
             sums.missingWh += due;
             sums.penalisedWh += missingIsShortfall ? due + t : t;
         }
