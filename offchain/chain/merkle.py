@@ -1,9 +1,9 @@
 """Merkle trees that OpenZeppelin's ``MerkleProof`` verifies on chain.
 
 Layout of the OpenZeppelin standard tree: ``2 n - 1`` nodes in one list, root first, children of node ``i``
-at ``2 i + 1`` and ``2 i + 2``, sorted leaves from the end backwards; a parent is the keccak of its two children
-in ascending order. The root depends on the set of leaves alone, whatever order they come in, and the public
-``@openzeppelin/merkle-tree`` package rebuilds it.
+at ``2 i + 1`` and ``2 i + 2``, sorted leaves from the end backwards; a parent is the keccak of its two
+children in ascending order. The root depends on the set of leaves alone, whatever order they come in, and the
+public ``@openzeppelin/merkle-tree`` package rebuilds it.
 """
 
 from collections.abc import Iterable, Sequence

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import Any
 
 from coincurve import PrivateKey, PublicKey
@@ -80,7 +81,7 @@ class TypedStruct:
                 words.append(self._word(kind, message[name]))
             except KeyError:
                 raise DomainError(f"{self.name} without {name}") from None
-            except (TypeError, ValueError, OverflowError) as error:
+            except (AttributeError, TypeError, ValueError) as error:
                 raise DomainError(f"{self.name}.{name} is not a {kind}: {message[name]!r}") from error
         return keccak(b"".join(words))
 
@@ -107,7 +108,7 @@ class TypedStruct:
             return _integer_word(value, signed=False, bits=1)
         if kind == "string":
             return keccak(value.encode())
-        data = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
+        data = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(memoryview(value))
         if kind == "bytes":
             return keccak(data)
         size = 20 if kind == "address" else int(kind.removeprefix("bytes"))
@@ -118,9 +119,10 @@ class TypedStruct:
 
 def _integer_word(value: int, *, signed: bool, bits: int) -> bytes:
     low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
-    if not low <= value < high:
+    number = index(value)
+    if not low <= number < high:
         raise ValueError(f"outside {low}..{high - 1}")
-    return int(value).to_bytes(32, signed=signed)
+    return number.to_bytes(32, signed=signed)
 
 
 def _encoding_of(name: str, structs: dict[str, str]) -> str:
