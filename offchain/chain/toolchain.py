@@ -1,6 +1,6 @@
 """Where the programs of ``node_modules`` are: Anvil, and the compiler as py-solc-x and Brownie look for it.
 
-``python -m offchain.chain.toolchain brownie run deploy`` runs Brownie with them; ``tests/conftest.py`` does the
+``python -m offchain.chain.toolchain brownie run deploy`` runs Brownie with them; ``tests/brownie_plugin.py`` does the
 same for the contract tests. Nothing here imports Brownie.
 """
 
