@@ -25,13 +25,13 @@ class ReadingRow(NamedTuple):
 
 
 class RegisterState(NamedTuple):
-    """Cumulative registers [Wh] at the start of ISP ``boundary``; ``meter_clock`` in UTC seconds."""
+    """Cumulative registers [Wh] at the start of ISP ``boundary``; ``meter_clock`` [UTC s] if it has one."""
 
     meter_id: bytes
     boundary: int
     import_register_wh: int
     export_register_wh: int
-    meter_clock: int
+    meter_clock: int | None
 
 
 _READING_COLUMNS = [readings.c[name] for name in ReadingRow._fields]

@@ -58,7 +58,7 @@ register_states = Table(
     Column("boundary", Integer, nullable=False),
     Column("import_register_wh", BigInteger, nullable=False),
     Column("export_register_wh", BigInteger, nullable=False),
-    Column("meter_clock", BigInteger, nullable=False),
+    Column("meter_clock", BigInteger),
     sqlite_with_rowid=False,
 )
 
@@ -144,7 +144,7 @@ outbox = Table(
     metadata,
     Column("id", AutoId, primary_key=True, autoincrement=True),
     Column("key", String(128), nullable=False, unique=True),
-    Column("topic", String(32), nullable=False),
+    Column("topic", String(64), nullable=False),
     Column("subject_id", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt", BigInteger, nullable=False),

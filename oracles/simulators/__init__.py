@@ -1,0 +1,1 @@
+"""Devices for tests and pilots that speak the real protocols."""

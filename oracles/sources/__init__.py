@@ -1,0 +1,1 @@
+"""Sources of metered values: one port, one module per protocol."""
