@@ -1,8 +1,8 @@
 """Runs the test suite as two pytest processes side by side, one per core.
 
-Contract tests run under Brownie's pytest plugin, which compiles the contracts and starts a chain; all others run
-without it. The log of the contract tests is printed after the others, both closing lines come last. Ends with 1 when
-either fails. An interrupt stops both and everything that they started.
+Contract tests run under Brownie's pytest plugin, which compiles the contracts and starts a chain; all others
+run without it. The log of the contract tests is printed after the others, both closing lines come last. Ends
+with 1 when either fails. An interrupt stops both and everything that they started.
 """
 
 import argparse
@@ -21,7 +21,7 @@ CLOSING_LINE = re.compile(r"^(\x1b\[[\d;]*m)*=+ .* in [\d.]+s.* ?=*")
 
 
 def start(arguments: list[str], **streams) -> subprocess.Popen:
-    # A home of its own: Brownie reads ~/.brownie, where networks and accounts of the user must not change a test.
+    # A home of its own: what the user keeps in ~/.brownie must not change a test.
     home = BUILD / "home"
     home.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
@@ -59,7 +59,9 @@ def show(lines) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--long", action="store_true", help="tests marked long too, hypothesis profile `long`")
+    parser.add_argument(
+        "--long", action="store_true", help="tests marked long too, hypothesis profile `long`"
+    )
     options = parser.parse_args()
     chosen = ["--hypothesis-profile=long"] if options.long else ["-m", "not long"]
     chosen.append(f"--color={'yes' if sys.stdout.isatty() else 'no'}")
@@ -75,7 +77,13 @@ def main() -> int:
                 print(f"contract tests run beside, log in {log_path.relative_to(ROOT)}", flush=True)
                 running.append(start([*contract_tests, *chosen], stdout=log, stderr=subprocess.STDOUT))
             others = start(
-                ["-p", "no:pytest-brownie", "tests", *(f"--ignore={path}" for path in CONTRACT_TESTS), *chosen],
+                [
+                    "-p",
+                    "no:pytest-brownie",
+                    "tests",
+                    *(f"--ignore={path}" for path in CONTRACT_TESTS),
+                    *chosen,
+                ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

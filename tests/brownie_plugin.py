@@ -1,4 +1,4 @@
-"""Pytest plugin that readies compiler, Anvil and a free port before Brownie's own plugin compiles and connects.
+"""Readies compiler, Anvil and a free port before Brownie's pytest plugin compiles and connects.
 
 Loaded by ``-p`` in ``pyproject.toml``: a ``conftest.py`` would come too late. Does nothing under
 ``-p no:pytest-brownie``.

@@ -1,10 +1,11 @@
 """Compiles ``contracts/`` and ``interfaces/`` into ``offchain/chain/artifacts/<ContractName>.json``.
 
-Running code deploys and calls from these files alone; Brownie compiles the same sources with the same settings
-(``brownie-config.yaml``) for its tests. A second run without a change returns at once.
+Running code deploys and calls from these files alone; Brownie compiles the same sources with the same
+settings (``brownie-config.yaml``) for its tests. A second run without a change returns at once.
 
-An artifact has ``contractName``, ``abi``, ``bytecode`` and ``deployedBytecode`` (``0x`` and hex, ``0x`` alone for
-interfaces and abstract contracts), ``linkReferences``, ``sourceHash`` (of all sources and settings) and ``compiler``.
+An artifact has ``contractName``, ``abi``, ``bytecode`` and ``deployedBytecode`` (``0x`` and hex, ``0x`` alone
+for interfaces and abstract contracts), ``linkReferences``, ``sourceHash`` (of all sources and settings) and
+``compiler``.
 """
 
 import argparse
@@ -101,7 +102,9 @@ def compile_contracts(
             cwd=root,
         )
     except OSError as exc:
-        raise ChainError(f"compiler does not start: {exc}", hint="install Node 20 or newer, then make setup") from exc
+        raise ChainError(
+            f"compiler does not start: {exc}", hint="install Node 20 or newer, then make setup"
+        ) from exc
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise ChainError(f"compiler ended with {run.returncode}: {reason}", hint=SETUP_HINT)
@@ -130,7 +133,9 @@ def compile_contracts(
                 "sourceHash": digest,
                 "compiler": compiler,
             }
-    return artifacts, [_one_line(m, sources) for m in messages if m.get("sourceLocation", {}).get("file") in sources]
+    return artifacts, [
+        _one_line(m, sources) for m in messages if m.get("sourceLocation", {}).get("file") in sources
+    ]
 
 
 def _one_line(message: dict[str, Any], sources: dict[str, str]) -> str:
@@ -141,8 +146,8 @@ def _one_line(message: dict[str, Any], sources: dict[str, str]) -> str:
         return text
     if location["file"] not in sources:
         return f"{location['file']}: {text}"
-    before = sources[location["file"]].encode()[: location["start"]]
-    line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+    before = sources[location["file"]].encode()[: location["start"]].decode()
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return f"{location['file']}:{line}:{column}: {text}"
 
 
@@ -163,7 +168,7 @@ def check_sizes(artifacts: dict[str, dict[str, Any]]) -> None:
 
 
 def write_artifacts(artifacts: dict[str, dict[str, Any]], folder: Path = ARTIFACTS) -> None:
-    """Writes one file per contract and removes those of contracts that are gone; no reader sees half a file."""
+    """Writes one file per contract, whole or not at all, and removes those of contracts that are gone."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, artifact in artifacts.items():
         partial = folder / f".{name}.{os.getpid()}"
@@ -179,7 +184,9 @@ def read_artifacts(folder: Path = ARTIFACTS) -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def update_artifacts(*, evm_version: str = EVM_VERSION, runs: int = OPTIMIZER_RUNS) -> dict[str, dict[str, Any]]:
+def update_artifacts(
+    *, evm_version: str = EVM_VERSION, runs: int = OPTIMIZER_RUNS
+) -> dict[str, dict[str, Any]]:
     """Artifacts of the present sources, compiled when anything changed since they were written."""
     sources = read_sources()
     digest = source_hash(sources, evm_version, runs)
@@ -195,9 +202,13 @@ def update_artifacts(*, evm_version: str = EVM_VERSION, runs: int = OPTIMIZER_RU
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m offchain.chain.compile", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m offchain.chain.compile", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--sizes", action="store_true", help="print the deployed size of every contract")
-    parser.add_argument("--runs", type=int, default=OPTIMIZER_RUNS, help="optimizer runs (default %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=OPTIMIZER_RUNS, help="optimizer runs (default %(default)s)"
+    )
     parser.add_argument(
         "--evm-version",
         default=EVM_VERSION,
@@ -208,7 +219,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.evm_version == EVM_VERSION:
             artifacts = update_artifacts(runs=options.runs)
         else:
-            artifacts, _ = compile_contracts(read_sources(), evm_version=options.evm_version, runs=options.runs)
+            artifacts, _ = compile_contracts(
+                read_sources(), evm_version=options.evm_version, runs=options.runs
+            )
         if options.sizes:
             for name in sorted(artifacts, key=lambda n: (-deployed_size(artifacts[n]), n)):
                 size = deployed_size(artifacts[name])

@@ -1,7 +1,7 @@
 """Where the programs of ``node_modules`` are: Anvil, and the compiler as py-solc-x and Brownie look for it.
 
-``python -m offchain.chain.toolchain brownie run deploy`` runs Brownie with them; ``tests/brownie_plugin.py`` does the
-same for the contract tests. Nothing here imports Brownie.
+``python -m offchain.chain.toolchain brownie run deploy`` runs Brownie with them; ``tests/brownie_plugin.py``
+does the same for the contract tests. Nothing here imports Brownie.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SETUP_HINT = "run make setup"
 
 
 def anvil_path() -> Path:
-    """Native Anvil of the npm package: as a child process it dies with its own id, unlike npm's wrapper script."""
+    """Native Anvil of the npm package: unlike npm's wrapper script it is itself the child that is ended."""
     found = sorted((ROOT / "node_modules" / "@foundry-rs").glob("anvil-*/bin/anvil*"))
     if not found:
         raise ChainError(f"no Anvil for this platform in {ROOT / 'node_modules'}", hint=SETUP_HINT)
@@ -36,8 +36,8 @@ def prepare_brownie() -> None:
 def _drop_stale_builds() -> None:
     """Removes Brownie's builds when an interface changed.
 
-    Brownie compares a contract with its own source only: after a change of an interface it would go on with contracts
-    compiled against the old one.
+    Brownie compares a contract with its own source only: after a change of an interface it would go on with
+    contracts compiled against the old one.
     """
     build = ROOT / "build"
     digest = hashlib.sha256()
