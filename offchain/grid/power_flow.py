@@ -68,22 +68,15 @@ class PowerFlow:
         line = table(ComponentType.line, n_line)
         line["id"], line["from_node"], line["to_node"] = ids[1], grid.line_from, grid.line_to
         line["from_status"], line["to_status"] = grid.line_from_closed, grid.line_to_closed
-        line["r1"], line["x1"], line["c1"], line["tan1"] = (
-            grid.line_r_ohm,
-            grid.line_x_ohm,
-            grid.line_c_farad,
-            0.0,
-        )
+        line["r1"], line["x1"] = grid.line_r_ohm, grid.line_x_ohm
+        line["c1"], line["tan1"] = grid.line_c_farad, 0.0
         line["i_n"] = grid.line_limit_a
 
         trafo = table(ComponentType.transformer, n_trafo)
         trafo["id"], trafo["from_node"], trafo["to_node"] = ids[2], grid.trafo_hv, grid.trafo_lv
         trafo["from_status"], trafo["to_status"] = 1, 1
-        trafo["u1"], trafo["u2"], trafo["sn"] = (
-            grid.trafo_vn_hv_kv * 1e3,
-            grid.trafo_vn_lv_kv * 1e3,
-            grid.trafo_sn_va,
-        )
+        trafo["u1"], trafo["u2"] = grid.trafo_vn_hv_kv * 1e3, grid.trafo_vn_lv_kv * 1e3
+        trafo["sn"] = grid.trafo_sn_va
         trafo["uk"], trafo["pk"] = grid.trafo_uk_pu, grid.trafo_pk_w
         trafo["i0"], trafo["p0"] = grid.trafo_i0_pu, grid.trafo_p0_w
         trafo["winding_from"], trafo["winding_to"], trafo["clock"] = DELTA, WYE_N, grid.trafo_clock

@@ -1,0 +1,1 @@
+"""Forecasts of net consumption per ISP, and the prognoses made of them."""
