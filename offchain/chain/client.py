@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import rlp
 from eth_account.signers.local import LocalAccount
+from eth_utils import keccak
 
 from offchain.chain.abi import Codec, checksum
 from offchain.chain.errors import (
@@ -152,6 +154,7 @@ class Chain:
         self._usage_lock = threading.Lock()
         self._queues: dict[str, NonceQueue] = {}
         self._queues_lock = threading.Lock()
+        self._mining_lock = threading.Lock()
 
     # Reading
 
@@ -314,23 +317,19 @@ class Chain:
 
     def sign(self, signer: LocalAccount, call: Call, *, nonce: int, fees: Fees) -> SignedTransaction:
         """Signs a call whose gas is known."""
-        transaction: dict[str, Any] = {
-            "chainId": self.chain_id,
-            "nonce": nonce,
-            "gas": call.gas,
-            "value": call.value,
-            "data": call.data,
-        }
-        if call.to is not None:
-            transaction["to"] = call.to
         if fees.priority is None:
-            transaction["gasPrice"] = fees.maximum
+            transaction = {"chainId": self.chain_id, "nonce": nonce, "gas": call.gas, "gasPrice": fees.maximum}
+            transaction |= {"to": call.to or b"", "value": call.value, "data": call.data}
+            signed = signer.sign_transaction(transaction)
+            raw, tx_hash = bytes(signed.raw_transaction), bytes(signed.hash)
         else:
-            transaction |= {"type": 2, "maxFeePerGas": fees.maximum, "maxPriorityFeePerGas": fees.priority}
-        signed = signer.sign_transaction(transaction)
-        return SignedTransaction(
-            signer.address, nonce, "0x" + bytes(signed.raw_transaction).hex(), "0x" + bytes(signed.hash).hex()
-        )
+            # EIP-1559 by hand: four times as fast as sign_transaction, which checks and converts every field twice.
+            to = bytes.fromhex(call.to[2:]) if call.to else b""
+            fields = [self.chain_id, nonce, fees.priority, fees.maximum, call.gas, to, call.value, call.data, []]
+            signature = signer.unsafe_sign_hash(keccak(b"\x02" + rlp.encode(fields)))
+            raw = b"\x02" + rlp.encode([*fields, signature.v - 27, signature.r, signature.s])
+            tx_hash = keccak(raw)
+        return SignedTransaction(signer.address, nonce, "0x" + raw.hex(), "0x" + tx_hash.hex())
 
     def broadcast(self, transactions: Sequence[SignedTransaction]) -> list[str | None]:
         """Hands signed transactions to the node.
@@ -342,8 +341,14 @@ class Chain:
         """
         requests = [("eth_sendRawTransaction", [transaction.raw]) for transaction in transactions]
         if self.mines_on_demand:
-            requests.append(("evm_mine", []))
-        results = self._batch(requests)
+            results = self._batch([*requests, ("evm_mine", [])])
+        elif self.is_anvil and len(requests) > 1:
+            # An Anvil that mines each transaction chokes on hundreds that arrive together.
+            with self._mining_lock:
+                self.request("evm_setAutomine", False)
+                results = self._batch([*requests, ("evm_mine", []), ("evm_setAutomine", [True])])
+        else:
+            results = self._batch(requests)
         reasons = [r.message if isinstance(r, RpcError) else None for r in results[: len(transactions)]]
         return [None if r is not None and _says(r, ALREADY_THERE) else r for r in reasons]
 
@@ -402,7 +407,7 @@ class Chain:
                 break
             if time.monotonic() > deadline:
                 raise self._overdue(outstanding[0], dict(zip((t.tx_hash for t, _ in sent), (c for _, c in sent))))
-            if self.mines_on_demand and int(self.request("txpool_status")["pending"], 16):
+            if self.is_anvil and int(self.request("txpool_status")["pending"], 16):
                 self.request("evm_mine")
             else:
                 time.sleep(pause)
