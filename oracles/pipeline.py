@@ -20,6 +20,8 @@ from oracles.sources.port import MeterReading
 
 log = logging.getLogger(__name__)
 
+_ORDINARY = (Rejection.FIRST, Rejection.DUPLICATE, Rejection.OUT_OF_ORDER)
+
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
@@ -59,6 +61,7 @@ class MeteringPipeline:
         self._clock = clock
         self._source = source
         self._settings = settings or NormaliserSettings()
+        self._troubled: dict[bytes, Rejection] = {}
         with store.read() as connection:
             self._states: dict[bytes, RegisterState] = load_register_states(connection)
 
@@ -82,9 +85,10 @@ class MeteringPipeline:
                 states[meter_id] = state
             if energy is None:
                 rejected[rejection] += 1
-                if rejection not in (Rejection.FIRST, Rejection.DUPLICATE):
-                    log.warning("meter %s at %s: %s", meter_id.hex(), reading.read_at, rejection)
+                self._note_trouble(meter_id, rejection)
                 continue
+            if meter_id in self._troubled:
+                log.info("meter %s: readings again (%s before)", meter_id.hex(), self._troubled.pop(meter_id))
             signature = self._signer.sign_reading(meter_id, energy.isp, energy.import_wh, energy.export_wh)
             rows.append(ReadingRow(*energy, signature, belief_time, self._source))
         if states:
@@ -93,3 +97,10 @@ class MeteringPipeline:
                 save_register_states(connection, states.values())
             self._states.update(states)
         return IngestReport(rows, rejected)
+
+    def _note_trouble(self, meter_id: bytes, rejection: Rejection) -> None:
+        """Log a rejection when it is new for the meter; the counters of the report tell the rest."""
+        if rejection in _ORDINARY or self._troubled.get(meter_id) is rejection:
+            return
+        self._troubled[meter_id] = rejection
+        log.warning("meter %s: no reading, %s", meter_id.hex(), rejection)

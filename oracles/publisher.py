@@ -9,7 +9,7 @@ from offchain.domain.errors import FlexError, TransientError
 from offchain.store import Store
 from offchain.store.batches import Batch, BatchKind, BatchStatus, get_batch, set_batch_status
 from offchain.store.outbox import OutboxItem, mark_dead, mark_done, mark_failed, open_items
-from oracles.batching import ANCHOR_TOPIC
+from oracles.batching import anchor_topic
 from oracles.clock import Clock, unix
 
 log = logging.getLogger(__name__)
@@ -18,9 +18,14 @@ log = logging.getLogger(__name__)
 class AnchorPort(Protocol):
     """The chain as the publisher sees it.
 
-    All methods raise ``TransientError`` when trying again later can help (node unreachable, time-out); every other
-    ``FlexError`` (a revert) makes the batch a dead letter.
+    All methods raise ``TransientError`` when trying again later can help (node unreachable, time-out); every
+    other ``FlexError`` (a revert) makes the batch a dead letter.
     """
+
+    @property
+    def operator(self) -> str:
+        """Address of the meter operator that it anchors for."""
+        ...
 
     def anchor_day(
         self, first_isp: int, isp_count: int, root: bytes, leaf_count: int, data_hash: bytes
@@ -32,8 +37,8 @@ class AnchorPort(Protocol):
         """Send an intraday batch and return the transaction hash."""
         ...
 
-    def is_anchored(self, kind: BatchKind, first_isp: int, root: bytes) -> bool:
-        """Whether ``root`` is the latest one of that period, transactions that wait to be mined included."""
+    def transaction_of(self, kind: BatchKind, first_isp: int, root: bytes) -> str | None:
+        """Transaction that made ``root`` the latest of that period, even if it still waits to be mined."""
         ...
 
     def is_confirmed(self, tx: str) -> bool | None:
@@ -54,8 +59,8 @@ class PublishReport:
 class Publisher:
     """Works off the anchoring part of the outbox.
 
-    Versions of a period go out in order: the next one waits until the one before is confirmed or given up. A batch
-    that the chain has already is not sent again, which makes a restart at any moment harmless.
+    Versions of a period go out in order: the next one waits until the one before is confirmed or given up. A
+    batch that the chain has already is not sent again, which makes a restart at any moment harmless.
     """
 
     def __init__(
@@ -72,10 +77,8 @@ class Publisher:
         report = PublishReport()
         now = unix(self._clock)
         with self._store.read() as connection:
-            work = [
-                (item, get_batch(connection, item.subject_id))
-                for item in open_items(connection, ANCHOR_TOPIC)
-            ]
+            items = open_items(connection, anchor_topic(self._port.operator))
+            work = [(item, get_batch(connection, item.subject_id)) for item in items]
         blocked: set[tuple[BatchKind, int]] = set()
         for item, batch in work:
             period = (batch.kind, batch.first_isp)
@@ -102,19 +105,21 @@ class Publisher:
             if outcome:
                 self._confirm(item, batch, now, report)
                 return True
-            log.warning("batch %s: transaction %s was reverted or dropped, sending again", batch.id, batch.tx)
-        if self._port.is_anchored(batch.kind, batch.first_isp, batch.root):
-            self._confirm(item, batch, now, report)
-            return True
-        if batch.kind is BatchKind.DAY:
+            with self._store.write() as connection:
+                set_batch_status(connection, batch.id, BatchStatus.PENDING)
+            raise TransientError(f"transaction {batch.tx} was reverted or dropped", hint="it is sent again")
+        if tx := self._port.transaction_of(batch.kind, batch.first_isp, batch.root):
+            report.waiting += 1
+        elif batch.kind is BatchKind.DAY:
             tx = self._port.anchor_day(
                 batch.first_isp, batch.isp_count, batch.root, batch.leaf_count, batch.data_hash
             )
+            report.sent += 1
         else:
             tx = self._port.anchor_intraday(batch.first_isp, batch.root, batch.leaf_count, batch.data_hash)
+            report.sent += 1
         with self._store.write() as connection:
             set_batch_status(connection, batch.id, BatchStatus.SENT, tx)
-        report.sent += 1
         return False
 
     def _confirm(self, item: OutboxItem, batch: Batch, now: int, report: PublishReport) -> None:

@@ -33,13 +33,15 @@ store_meta = Table(
     Column("value", String(64), nullable=False),
 )
 
+# Tables without row id start with the columns of their key: SQLite 3.40 takes other NOT NULL columns for damaged.
+#
 # Readings arrive in time order from all meters at once: with the ISP first in the key, inserts append and a
 # market day is one range. The second index serves the history of one meter.
 readings = Table(
     "readings",
     metadata,
-    Column("meter_id", LargeBinary(32), nullable=False),
     Column("isp", Integer, nullable=False),
+    Column("meter_id", LargeBinary(32), nullable=False),
     Column("import_wh", BigInteger, nullable=False),
     Column("export_wh", BigInteger, nullable=False),
     Column("quality", Integer, nullable=False),
@@ -83,13 +85,13 @@ batches = Table(
 meter_days = Table(
     "meter_days",
     metadata,
+    Column("batch_id", AutoId, ForeignKey("batches.id"), nullable=False),
     Column("meter_id", LargeBinary(32), nullable=False),
     Column("first_isp", Integer, nullable=False),
     Column("isp_count", Integer, nullable=False),
     Column("version", Integer, nullable=False),
     Column("values", LargeBinary, nullable=False),
     Column("signature", LargeBinary(65), nullable=False),
-    Column("batch_id", AutoId, ForeignKey("batches.id"), nullable=False),
     PrimaryKeyConstraint("batch_id", "meter_id"),
     Index("ix_meter_days_meter", "meter_id", "first_isp"),
     sqlite_with_rowid=False,

@@ -1,7 +1,7 @@
 """Meters and flexible devices behind real Modbus TCP servers.
 
-Counters start anywhere in their range, wrap as real ones do, and move by the energy of each ISP. A device that
-holds a setpoint changes that energy by as much of it as its behaviour allows.
+Counters start anywhere in their range, wrap as real ones do, and move by the energy of each ISP. A device
+that holds a setpoint changes that energy by as much of it as its behaviour allows.
 """
 
 import random
@@ -28,7 +28,7 @@ _FULL = BPS
 
 
 class Fault(Enum):
-    """SILENT: no answer. STUCK: answers, but all registers stand still. FAULTY: says so in its status word."""
+    """No answer; an answer with registers that stand still; a status word that says so."""
 
     SILENT = auto()
     STUCK = auto()
@@ -195,7 +195,7 @@ class ModbusMeterSimulator:
                 self.set_interval(meter_id, isp, *energy_wh[isp - first_isp])
 
     def advance_to(self, boundary: int) -> None:
-        """Move a simulated clock to the start of ISP ``boundary``, with everything that happens until then."""
+        """Move a simulated clock to the start of ISP ``boundary``, with all that happens until then."""
         if not isinstance(self.clock, SimulatedClock):
             raise DomainError("only simulated time can be advanced")
         self.replay_until(boundary)

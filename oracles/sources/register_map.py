@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Sequence
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -118,7 +117,7 @@ class RegisterMap(_Model):
     def register_bits(self) -> int:
         return 16 * self.import_wh.length
 
-    @cached_property
+    @property
     def block(self) -> tuple[int, int]:
         """Address and length of the one request that reads counters, clock and status together."""
         wanted = [r for r in (self.import_wh, self.export_wh, self.meter_clock, self.status) if r is not None]
