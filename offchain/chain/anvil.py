@@ -97,7 +97,15 @@ class Anvil:
         self.state = None if state is None else Path(state).resolve()
         arguments = [
             *("--host", "127.0.0.1", "--chain-id", chain_id, "--mnemonic", mnemonic, "--accounts", accounts),
-            *("--gas-limit", block_gas_limit, "--order", "fifo", "--no-request-size-limit", "--color", "never"),
+            *(
+                "--gas-limit",
+                block_gas_limit,
+                "--order",
+                "fifo",
+                "--no-request-size-limit",
+                "--color",
+                "never",
+            ),
         ]
         if self.state is not None:
             self.state.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +162,11 @@ class Anvil:
         raise NodeStartError(f"Anvil did not listen within {timeout:g} s")
 
     def _start_hint(self) -> str:
-        return f"is {self.state} a state file of Anvil?" if self.state is not None and self.state.exists() else ""
+        return (
+            f"is {self.state} a state file of Anvil?"
+            if self.state is not None and self.state.exists()
+            else ""
+        )
 
     @property
     def running(self) -> bool:

@@ -31,7 +31,13 @@ WINDOW = 2_000
 """Transactions in flight at once; fees are asked for anew for each window."""
 GAS_MARGIN_PERCENT = 25
 """Added to estimates: what is cold, warm or zero may have changed until the transaction runs."""
-NONCE_COMPLAINTS = ("nonce too low", "nonce is too low", "nonce below", "replacement transaction underpriced", "oldnonce")
+NONCE_COMPLAINTS = (
+    "nonce too low",
+    "nonce is too low",
+    "nonce below",
+    "replacement transaction underpriced",
+    "oldnonce",
+)
 ALREADY_THERE = ("already known", "already imported", "known transaction")
 
 
@@ -172,11 +178,17 @@ class Chain:
     @cached_property
     def mines_on_demand(self) -> bool:
         """An Anvil that was started without mining: this client asks for a block after what it sends."""
-        return self.is_anvil and not self.request("anvil_getAutomine") and not self.request("anvil_getIntervalMining")
+        return (
+            self.is_anvil
+            and not self.request("anvil_getAutomine")
+            and not self.request("anvil_getIntervalMining")
+        )
 
     def block(self, number: int | str = "latest") -> dict[str, Any]:
         """Header of a block: ``number``, ``timestamp`` [unix s], ``hash``, ``parent_hash``, ``base_fee`` [wei]."""
-        block = self.request("eth_getBlockByNumber", hex(number) if isinstance(number, int) else number, False)
+        block = self.request(
+            "eth_getBlockByNumber", hex(number) if isinstance(number, int) else number, False
+        )
         if block is None:
             raise ChainError(f"chain {self.chain_id} has no block {number}")
         return header(block)
@@ -196,7 +208,9 @@ class Chain:
         """Return data of a call that changes nothing."""
         return self.call_all([call], sender=sender, block=block)[0]
 
-    def call_all(self, calls: Sequence[Call], *, sender: str | None = None, block: int | str = "latest") -> list[bytes]:
+    def call_all(
+        self, calls: Sequence[Call], *, sender: str | None = None, block: int | str = "latest"
+    ) -> list[bytes]:
         """As :meth:`call` for many calls in few requests."""
         where = hex(block) if isinstance(block, int) else block
         results = self._batch([("eth_call", [call.message(sender), where]) for call in calls])
@@ -252,7 +266,9 @@ class Chain:
         fees = self.fees()
         self._require_funds([(signer, call) for _, signer, call in sendable], fees)
         signed = self._submit([(signer, call) for _, signer, call in sendable], fees)
-        mined = self._await([(transaction, call) for transaction, (_, _, call) in zip(signed, sendable, strict=True)])
+        mined = self._await(
+            [(transaction, call) for transaction, (_, _, call) in zip(signed, sendable, strict=True)]
+        )
         receipts: list[Receipt | None] = [None] * len(items)
         for i, error in refused.items():
             call = items[i][1]
@@ -280,13 +296,20 @@ class Chain:
                 refused[i] = error
             else:
                 gas = int(estimate, 16)
-                priced[i] = (signer, replace(call, gas=gas if gas == 21_000 else gas * (100 + GAS_MARGIN_PERCENT) // 100))
+                priced[i] = (
+                    signer,
+                    replace(call, gas=gas if gas == 21_000 else gas * (100 + GAS_MARGIN_PERCENT) // 100),
+                )
         return priced, refused
 
     def fees(self) -> Fees:
         """Fees that stay good enough while twelve full blocks pass."""
         block, tip, price = self._batch(
-            [("eth_getBlockByNumber", ["latest", False]), ("eth_maxPriorityFeePerGas", []), ("eth_gasPrice", [])]
+            [
+                ("eth_getBlockByNumber", ["latest", False]),
+                ("eth_maxPriorityFeePerGas", []),
+                ("eth_gasPrice", []),
+            ]
         )
         if isinstance(block, RpcError):
             raise TransactionRefusedError("eth_getBlockByNumber", block.message)
@@ -318,14 +341,29 @@ class Chain:
     def sign(self, signer: LocalAccount, call: Call, *, nonce: int, fees: Fees) -> SignedTransaction:
         """Signs a call whose gas is known."""
         if fees.priority is None:
-            transaction = {"chainId": self.chain_id, "nonce": nonce, "gas": call.gas, "gasPrice": fees.maximum}
+            transaction = {
+                "chainId": self.chain_id,
+                "nonce": nonce,
+                "gas": call.gas,
+                "gasPrice": fees.maximum,
+            }
             transaction |= {"to": call.to or b"", "value": call.value, "data": call.data}
             signed = signer.sign_transaction(transaction)
             raw, tx_hash = bytes(signed.raw_transaction), bytes(signed.hash)
         else:
             # EIP-1559 by hand: four times as fast as sign_transaction, which checks and converts every field twice.
             to = bytes.fromhex(call.to[2:]) if call.to else b""
-            fields = [self.chain_id, nonce, fees.priority, fees.maximum, call.gas, to, call.value, call.data, []]
+            fields = [
+                self.chain_id,
+                nonce,
+                fees.priority,
+                fees.maximum,
+                call.gas,
+                to,
+                call.value,
+                call.data,
+                [],
+            ]
             signature = signer.unsafe_sign_hash(keccak(b"\x02" + rlp.encode(fields)))
             raw = b"\x02" + rlp.encode([*fields, signature.v - 27, signature.r, signature.s])
             tx_hash = keccak(raw)
@@ -357,7 +395,9 @@ class Chain:
         signed: dict[int, SignedTransaction] = {}
         waiting = list(range(len(items)))
         with ExitStack() as held:
-            for address in sorted(queues):  # always in this order, so that two threads cannot wait for each other
+            for address in sorted(
+                queues
+            ):  # always in this order, so that two threads cannot wait for each other
                 held.enter_context(queues[address])
             try:
                 for _ in range(3):
@@ -376,7 +416,9 @@ class Chain:
                     waiting = outdated
                     if not waiting:
                         return [signed[i] for i in range(len(items))]
-                raise TransactionRefusedError(items[waiting[0]][1].what, "another program sends for the same signer")
+                raise TransactionRefusedError(
+                    items[waiting[0]][1].what, "another program sends for the same signer"
+                )
             except ChainError:
                 for queue in queues.values():
                     queue.reset()
@@ -406,7 +448,9 @@ class Chain:
             if not outstanding:
                 break
             if time.monotonic() > deadline:
-                raise self._overdue(outstanding[0], dict(zip((t.tx_hash for t, _ in sent), (c for _, c in sent))))
+                raise self._overdue(
+                    outstanding[0], dict(zip((t.tx_hash for t, _ in sent), (c for _, c in sent)))
+                )
             if self.is_anvil and int(self.request("txpool_status")["pending"], 16):
                 self.request("evm_mine")
             else:
@@ -446,7 +490,9 @@ class Chain:
     def _why_failed(self, call: Call, raw: dict[str, Any]) -> ContractRevertedError:
         """Runs a mined transaction again, where the node can trace; else the call on the state before its block."""
         try:
-            trace = self.rpc.request("debug_traceTransaction", raw["transactionHash"], {"tracer": "callTracer"})
+            trace = self.rpc.request(
+                "debug_traceTransaction", raw["transactionHash"], {"tracer": "callTracer"}
+            )
         except RpcError:
             trace = {}
         output = trace.get("output") or "0x"
