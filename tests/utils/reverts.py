@@ -12,7 +12,7 @@ def error_text(name: str, *arguments) -> str:
 
 @contextmanager
 def reverts(name: str, *arguments, unchanged):
-    """Expects the transaction inside to revert with a custom error and leave the storage of contracts as it was.
+    """Expects the transaction inside to revert with a custom error and leave the contracts as they were.
 
     Parameters
     ----------
@@ -37,4 +37,6 @@ def _shown(argument) -> str:
         return str(argument)
     if isinstance(argument, int):
         return str(int(argument))
+    if isinstance(argument, str) and not argument.startswith("0x"):
+        return argument
     return str(argument).lower()
