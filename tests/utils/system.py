@@ -1,7 +1,7 @@
 """Deploys the contracts for tests: one function per contract, one that wires the core together.
 
-Contract tests, stateful machines and gas scenarios all start from here. A function takes what the constructor needs and
-gives the Brownie contract back; roles of governance are assigned by :func:`govern`.
+Contract tests, stateful machines and gas scenarios all start from here. A function takes what the constructor
+needs and gives the Brownie contract back; roles of governance are assigned by :func:`govern`.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class GovernanceRole(IntEnum):
 
 @dataclass(frozen=True)
 class Actors:
-    """Accounts by what they are in the tests. All have ether; :func:`enrol` gives them their roles of the field."""
+    """Accounts by what they are in the tests, with ether; :func:`enrol` gives them their roles."""
 
     admin: LocalAccount
     guardian: LocalAccount
@@ -155,7 +155,7 @@ def govern(authority, target: ProjectContract, actors: Actors) -> None:
 
 
 def deploy_core(actors: Actors) -> Core:
-    """Core contracts under governance, ``actors.module`` as module of the clearing house, the desk without stock."""
+    """Core contracts under governance, ``actors.module`` as module of the house, the desk without stock."""
     admin = actors.admin
     authority = deploy_authority(admin)
     authority.grantRole(GovernanceRole.GUARDIAN, actors.guardian, 0, {"from": admin})
@@ -245,12 +245,19 @@ def fund(core: Core, actors: Actors, account, amount: int) -> None:
 
 
 def current_isp() -> int:
-    """ISP of the latest block; a transaction that follows may fall into the next one, see :func:`start_of_isp`."""
+    """ISP of the latest block; what follows may fall into the next one, see :func:`start_of_isp`."""
     return brownie.chain[-1].timestamp // SECONDS_PER_ISP
 
 
 def start_of_isp() -> int:
     """Moves the chain to the start of the next ISP, so that what follows stays in it; gives its index."""
     isp = current_isp() + 1
-    brownie.chain.mine(timestamp=isp * SECONDS_PER_ISP)
+    next_block_at(isp * SECONDS_PER_ISP)
+    brownie.chain.mine()
     return isp
+
+
+def next_block_at(timestamp: int) -> int:
+    """Gives the next block, and so the next transaction, this time [s]."""
+    brownie.web3.provider.make_request("evm_setNextBlockTimestamp", [timestamp])
+    return timestamp
