@@ -1,0 +1,1 @@
+"""Offers, selection, disaggregation and direct control, solved by HiGHS in whole Wh."""
