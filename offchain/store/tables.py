@@ -33,7 +33,7 @@ store_meta = Table(
     Column("value", String(64), nullable=False),
 )
 
-# Tables without row id start with the columns of their key: SQLite 3.40 takes other NOT NULL columns for damaged.
+# Tables without row id start with the columns of their key: SQLite 3.40 takes others for damaged.
 #
 # Readings arrive in time order from all meters at once: with the ISP first in the key, inserts append and a
 # market day is one range. The second index serves the history of one meter.

@@ -1,0 +1,81 @@
+"""The chain as the publisher sees it: anchors batches in the metering ledger."""
+
+from eth_account.signers.local import LocalAccount
+
+from offchain.chain.contracts import Suite
+from offchain.chain.errors import NodeUnreachableError, ReceiptTimeoutError
+from offchain.chain.events import decode_event
+from offchain.domain.errors import TransientError
+from offchain.store.batches import BatchKind
+
+LEDGER = "MeteringLedger"
+EVENTS = {BatchKind.DAY: "DayAnchored", BatchKind.INTRADAY: "IntradayAnchored"}
+
+
+class ChainAnchor:
+    """Anchors for one meter operator (implements ``AnchorPort``).
+
+    Parameters
+    ----------
+    confirmations : int
+        Blocks on top of a transaction before it counts as final; 0 where blocks are final at once.
+    """
+
+    def __init__(self, suite: Suite, signer: LocalAccount, *, confirmations: int = 0):
+        self._suite = suite
+        self._signer = signer
+        self._confirmations = confirmations
+
+    @property
+    def operator(self) -> str:
+        return self._signer.address
+
+    def anchor_day(
+        self, first_isp: int, isp_count: int, root: bytes, leaf_count: int, data_hash: bytes
+    ) -> str:
+        return self._send("anchorDay", (first_isp, isp_count, root, leaf_count, data_hash))
+
+    def anchor_intraday(self, isp: int, root: bytes, leaf_count: int, data_hash: bytes) -> str:
+        return self._send("anchorIntraday", (isp, root, leaf_count, data_hash))
+
+    def transaction_of(self, kind: BatchKind, first_isp: int, root: bytes) -> str | None:
+        """Looked up in the events of the ledger; the latest of the period decides."""
+        entry = self._suite.codec.event(LEDGER, EVENTS[kind])
+        logs = self._reading(
+            "eth_getLogs",
+            {
+                "address": self._suite.address(LEDGER),
+                "fromBlock": hex(self._suite.first_block),
+                "toBlock": "latest",
+                "topics": [
+                    "0x" + entry.topic.hex(),
+                    "0x" + bytes.fromhex(self.operator[2:]).rjust(32, b"\0").hex(),
+                    "0x" + first_isp.to_bytes(32).hex(),
+                ],
+            },
+        )
+        if not logs:
+            return None
+        event = decode_event(self._suite.codec, self._suite.names, logs[-1], 0)
+        return event.tx_hash if event is not None and event.args["root"] == root else None
+
+    def is_confirmed(self, tx: str) -> bool | None:
+        receipt = self._reading("eth_getTransactionReceipt", tx)
+        if receipt is None:
+            return None if self._reading("eth_getTransactionByHash", tx) is not None else False
+        if int(receipt["status"], 16) == 0:
+            return False
+        depth = self._suite.chain.block_number() - int(receipt["blockNumber"], 16)
+        return True if depth >= self._confirmations else None
+
+    def _send(self, function: str, args: tuple) -> str:
+        try:
+            return self._suite.send(self._signer, LEDGER, function, args).tx_hash
+        except (NodeUnreachableError, ReceiptTimeoutError) as error:
+            raise TransientError(error.message, hint=error.hint) from error
+
+    def _reading(self, method: str, *params):
+        try:
+            return self._suite.chain.request(method, *params)
+        except NodeUnreachableError as error:
+            raise TransientError(error.message, hint=error.hint) from error
