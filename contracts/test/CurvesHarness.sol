@@ -3,7 +3,7 @@ pragma solidity ^0.8.24;
 
 import {Curves} from "contracts/metering/Curves.sol";
 
-/// @title Opens {Curves} to tests: values one by one and the gas of a loop over them
+/// @title Opens {Curves} to tests: values one by one, and the gas of an unchecked loop that sums them
 contract CurvesHarness {
     using Curves for bytes;
 
@@ -12,7 +12,9 @@ contract CurvesHarness {
         wh = new uint256[](n);
         gasUsed = gasleft();
         uint256 sum;
-        for (uint256 p = 0; p < n; ++p) sum += curve.quantity(p);
+        unchecked {
+            for (uint256 p = 0; p < n; ++p) sum += curve.quantity(p);
+        }
         gasUsed -= gasleft();
         assert(sum == curve.total());
         for (uint256 p = 0; p < n; ++p) wh[p] = curve.quantity(p);
@@ -23,7 +25,9 @@ contract CurvesHarness {
         netWh = new int256[](n);
         gasUsed = gasleft();
         int256 sum;
-        for (uint256 p = 0; p < n; ++p) sum += curve.baseline(p);
+        unchecked {
+            for (uint256 p = 0; p < n; ++p) sum += curve.baseline(p);
+        }
         gasUsed -= gasleft();
         for (uint256 p = 0; p < n; ++p) sum -= netWh[p] = curve.baseline(p);
         assert(sum == 0);
@@ -40,9 +44,11 @@ contract CurvesHarness {
         (importWh, exportWh, missing) = (new uint256[](n), new uint256[](n), new bool[](n));
         gasUsed = gasleft();
         int256 sum;
-        for (uint256 p = 0; p < n; ++p) {
-            (uint256 import_, uint256 export_, bool isMissing) = curve.reading(p);
-            if (!isMissing) sum += int256(import_) - int256(export_);
+        unchecked {
+            for (uint256 p = 0; p < n; ++p) {
+                (uint256 import_, uint256 export_, bool isMissing) = curve.reading(p);
+                if (!isMissing) sum += int256(import_) - int256(export_);
+            }
         }
         gasUsed -= gasleft();
         for (uint256 p = 0; p < n; ++p) {

@@ -143,7 +143,7 @@ def deploy_commitments(admin: LocalAccount, authority, participants) -> ProjectC
 
 
 def open_site(core: system.Core, actors: system.Actors) -> Site:
-    """Ledger as module of the clearing house, three metered connections, both operators funded, one bonded."""
+    """Ledger as module of the clearing house, three connections with meters, two operators, one bonded."""
     ledger = deploy_ledger(actors.admin, core.authority, core.participants, core.meters, core.house)
     system.govern(core.authority, ledger, actors)
     core.house.setModule(ledger, True, {"from": actors.admin})

@@ -9,7 +9,7 @@ anchorIntraday
 
 import pytest
 
-from tests.utils import clock, metering, system
+from tests.utils import clock, system
 from tests.utils.metering import DATA_HASH
 from tests.utils.plain import event
 from tests.utils.reverts import reverts

@@ -18,7 +18,7 @@ import pytest
 from eth_abi import encode
 from eth_hash.auto import keccak
 
-from tests.utils import clock, metering
+from tests.utils import clock
 from tests.utils.metering import CHALLENGE_WINDOW, MINIMUM_BOND
 from tests.utils.plain import event, plain
 from tests.utils.reverts import reverts

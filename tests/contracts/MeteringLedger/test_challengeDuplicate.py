@@ -11,7 +11,7 @@ challengeDuplicate
 
 import pytest
 
-from tests.utils import clock, metering
+from tests.utils import clock
 from tests.utils.metering import CHALLENGE_REWARD, ISPS, MINIMUM_BOND
 from tests.utils.plain import event
 from tests.utils.reverts import reverts

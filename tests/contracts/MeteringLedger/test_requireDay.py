@@ -33,9 +33,10 @@ NEW_KEY = Device.named("new key").key
 
 @pytest.fixture
 def anchored(site, operator):
-    """A usable batch of three days; the day of the device and its proof."""
+    """A usable batch of four days; the day of the device and its proof."""
     day = site.day()
-    days = [site.day(5, site.other_device), day, site.day(6, site.foreign_device)]
+    others = (site.other_device, site.foreign_device, Device.named("unregistered"))
+    days = [site.day(5, others[0]), day, *(site.day(6, other) for other in others[1:])]
     proof = site.anchor(days, operator).proof(1)
     clock.move_to(site.window_end(operator))
     return day, proof
