@@ -1,7 +1,7 @@
 """How fast is the metering oracle: polls, source to outbox, a pilot day, closing a day.
 
-Writes ``benchmarks/results/oracle.json``. Rates are per second of wall time and, because other work on the machine
-slows the first, per second of CPU time of this process.
+Writes ``benchmarks/results/oracle.json``. Rates are per second of wall time and, because other work on the
+machine slows the first, per second of CPU time of this process.
 """
 
 import asyncio
