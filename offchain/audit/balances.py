@@ -1,0 +1,239 @@
+"""Holds the rebuilt balances, locks, totals and states against the getters of the contracts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from eth_abi import encode
+from eth_hash.auto import keccak
+
+from offchain.audit.model import AgreementStatus, Model, ProsumerOrder
+from offchain.audit.ports import Getter, Query
+from offchain.audit.report import Checks
+from offchain.domain.curves import pack_quantities
+
+_TERMS_TYPES = {
+    "groupId": "uint64",
+    "agreementId": "uint64",
+    "replaces": "uint64",
+    "prosumer": "address",
+    "meterId": "bytes32",
+    "direction": "uint8",
+    "dayFirstIsp": "uint32",
+    "ispCount": "uint16",
+    "rewardRate": "uint32",
+    "penaltyRate": "uint32",
+    "toleranceBps": "uint16",
+    "multiplierBps": "uint32",
+    "missingIsShortfall": "bool",
+    "quantitiesHash": "bytes32",
+    "baselineHash": "bytes32",
+}
+"""``IFlexDispatch.OrderTerms`` in field order."""
+
+
+class Expectation(NamedTuple):
+    """A getter and what it should answer; of a struct, the named fields."""
+
+    subject: str
+    query: Query
+    expected: Any
+
+
+def check_balances(checks: Checks, model: Model, get: Getter, timestamp: int) -> None:
+    """Compare with the contracts at the audited block of ``timestamp`` [UTC s]."""
+    _check_conservation(checks, model, get)
+    expectations = [
+        *_money(model),
+        *_registries(model),
+        *_agreements(model, timestamp),
+        *_flexibility(model),
+    ]
+    answers = get([expectation.query for expectation in expectations])
+    for (subject, query, expected), answer in zip(expectations, answers, strict=True):
+        if isinstance(expected, Mapping):
+            answer = {name: answer[name] for name in expected}
+            if answer != expected:
+                wrong = [name for name in expected if expected[name] != answer[name]]
+                expected = {name: expected[name] for name in wrong}
+                answer = {name: answer[name] for name in wrong}
+        checks.equal(subject, "state of a contract", str(query), expected, answer)
+
+
+def _check_conservation(checks: Checks, model: Model, get: Getter) -> None:
+    """Balances and locks = total held <= tokens held; balances of a token = its supply."""
+    free, locked = sum(model.balances.values()), sum(model.locks.values())
+    where = "clearing house"
+    checks.equal("conservation", "free balances and locks", where, model.total_held, free + locked)
+    house, held, tokens = (
+        "ClearingHouse",
+        *get([Query("ClearingHouse", "totalHeld"), Query("EnergyToken", "totalSupply")]),
+    )
+    checks.equal("conservation", "total held", house, model.total_held, held)
+    token = model.token
+    checks.equal("conservation", "supply of energy tokens", "EnergyToken", token.supply, tokens)
+    for name, token in model.tokens.items():
+        checks.equal(
+            "conservation", "sum of token balances", name, token.supply, sum(token.balances.values())
+        )
+    for lock_id, amount in model.locks.items():
+        checks.holds("conservation", "lock", "0x" + lock_id.hex(), amount >= 0, "at least 0", amount)
+    unsettled = [
+        i for i, offer in model.offers.items() if offer.status.name == "ORDERED" and not offer.flex_order_id
+    ]
+    checks.equal("conservation", "offers marked as ordered without an order", where, [], unsettled)
+
+
+def _money(model: Model) -> Iterator[Expectation]:
+    for account, amount in model.balances.items():
+        yield Expectation("balances", Query("ClearingHouse", "balanceOf", (account,)), amount)
+    for lock_id, amount in model.locks.items():
+        yield Expectation("locks", Query("ClearingHouse", "lockOf", (lock_id,)), amount)
+    for holder, amount in model.token.balances.items():
+        yield Expectation("balances", Query("EnergyToken", "balanceOf", (holder,)), amount)
+    for account, bought in model.net_bought.items():
+        yield Expectation("balances", Query("TokenDesk", "netBought", (account,)), bought)
+    for (debtor, creditor), amount in model.owed.items():
+        yield Expectation("balances", Query("FlexSettlement", "owed", (debtor, creditor)), amount)
+    for operator, bond in model.metering_bonds.items():
+        yield Expectation("balances", Query("MeteringLedger", "bondOf", (operator,)), bond)
+
+
+def _registries(model: Model) -> Iterator[Expectation]:
+    for account, standing in model.standings.items():
+        roles = sum(1 << role for role in model.roles[account])
+        yield Expectation("states", Query("ParticipantRegistry", "statusOf", (account,)), int(standing))
+        yield Expectation("states", Query("ParticipantRegistry", "rolesOf", (account,)), roles)
+    for point_id, point in model.congestion_points.items():
+        expected = {"dso": point.dso, "active": point.active, "capacityW": point.capacity_w}
+        yield Expectation("states", Query("GridRegistry", "congestionPoint", (point_id,)), expected)
+        for aggregator in point.aggregators:
+            query = Query("GridRegistry", "isAggregatorActive", (point_id, aggregator))
+            yield Expectation("states", query, point.active)
+    for connection_id, connection in model.connections.items():
+        expected = {
+            "owner": connection.owner,
+            "technicalUpW": connection.technical_up_w,
+            "technicalDownW": connection.technical_down_w,
+            "light": int(connection.light),
+            "active": connection.active,
+            "congestionPointId": connection.congestion_point_id,
+        }
+        yield Expectation("states", Query("GridRegistry", "connection", (connection_id,)), expected)
+    for meter_id, meter in model.meters.items():
+        from_isp, key = meter.keys[-1]
+        expected = {
+            "deviceKey": key,
+            "keyFromIsp": from_isp,
+            "endIsp": meter.end_isp,
+            "operator": meter.operator,
+            "connectionId": meter.connection_id,
+        }
+        yield Expectation("states", Query("MeterRegistry", "meter", (meter_id,)), expected)
+    for (operator, first_isp), versions in model.batches.items():
+        batch = versions[-1]
+        expected = {
+            "root": batch.root,
+            "anchoredAt": batch.anchored_at,
+            "ispCount": batch.isp_count,
+            "leafCount": batch.leaf_count,
+            "version": batch.version,
+            "status": int(batch.status),
+        }
+        yield Expectation("states", Query("MeteringLedger", "batch", (operator, first_isp)), expected)
+    for commitment_id, commitment in model.commitments.items():
+        expected = {
+            "committer": commitment.committer,
+            "kind": int(commitment.kind),
+            "postedAt": commitment.posted_at,
+            "firstIsp": commitment.first_isp,
+            "ispCount": commitment.isp_count,
+            "root": commitment.root,
+            "method": commitment.method,
+            "scope": commitment.scope,
+        }
+        yield Expectation("states", Query("CommitmentRegistry", "commitment", (commitment_id,)), expected)
+
+
+def _agreements(model: Model, timestamp: int) -> Iterator[Expectation]:
+    for agreement_id, agreement in model.agreements.items():
+        status = AgreementStatus.TERMINATED if timestamp >= agreement.end else agreement.status
+        expected = {"status": int(status), "endsAt": agreement.ends_at, "version": agreement.version}
+        yield Expectation("states", Query("AgreementRegistry", "standingOf", (agreement_id,)), expected)
+        query = Query("AgreementRegistry", "termsOf", (agreement_id,))
+        yield Expectation("states", query, dict(agreement.terms))
+
+
+def _flexibility(model: Model) -> Iterator[Expectation]:
+    for request_id, request in model.requests.items():
+        expected = {
+            "terms": dict(request.terms),
+            "dso": request.dso,
+            "status": int(request.status),
+            "quantitiesHash": keccak(pack_quantities(request.quantities_wh)),
+            "requestedWh": sum(request.quantities_wh),
+            "orderedWh": sum(request.ordered_wh),
+            "budget": request.budget,
+        }
+        yield Expectation("states", Query("FlexMarket", "request", (request_id,)), expected)
+    for offer_id, offer in model.offers.items():
+        expected = {
+            "requestId": offer.request_id,
+            "aggregator": offer.aggregator,
+            "price": offer.price,
+            "status": int(offer.status),
+            "baselineCommitmentId": offer.commitment_id,
+            "bond": offer.bond,
+            "quantitiesHash": keccak(pack_quantities(offer.quantities_wh)),
+        }
+        yield Expectation("states", Query("FlexMarket", "offer", (offer_id,)), expected)
+    for flex_order_id, flex_order in model.flex_orders.items():
+        expected = {
+            "requestId": flex_order.request_id,
+            "offerId": flex_order.offer_id,
+            "dso": flex_order.dso,
+            "aggregator": flex_order.aggregator,
+            "price": flex_order.price,
+            "status": int(flex_order.status),
+            "orderedWh": sum(flex_order.ordered_wh),
+            "escrow": flex_order.escrow,
+            "bond": flex_order.bond,
+            "baselineCommitmentId": flex_order.commitment_id,
+            "quantitiesHash": keccak(pack_quantities(flex_order.ordered_wh)),
+        }
+        yield Expectation("states", Query("FlexMarket", "flexOrder", (flex_order_id,)), expected)
+        query = Query("FlexDispatch", "standbyOf", (flex_order_id,))
+        yield Expectation("states", query, flex_order.standby)
+    for group_id, group in model.groups.items():
+        expected = {
+            "payer": group.payer,
+            "dayFirstIsp": group.day_first_isp,
+            "ispCount": group.isp_count,
+            "issued": group.issued,
+            "settled": group.settled,
+            "finalised": group.finalised,
+            "creditedWh": group.credited_wh,
+            "missingWh": group.missing_wh,
+        }
+        yield Expectation("states", Query("FlexDispatch", "group", (group_id,)), expected)
+    for order_id, order in model.orders.items():
+        expected = {
+            "status": int(order.status),
+            "groupId": order.terms["groupId"],
+            "version": order.version,
+            "creditedWh": order.credited_wh,
+            "missingWh": order.missing_wh,
+            "net": order.net,
+            "termsHash": _terms_hash(order),
+        }
+        yield Expectation("states", Query("FlexDispatch", "prosumerOrder", (order_id,)), expected)
+        if any(order.taken_wh):
+            expected = {
+                "takenHash": keccak(pack_quantities(order.taken_wh)),
+                "takenWh": sum(order.taken_wh),
+                "pot": order.pot,
+            }
+            yield Expectation("states", Query("FlexDispatch", "reassignment", (order_id,)), expected)
+
+
+def _terms_hash(order: ProsumerOrder) -> bytes:
+    return keccak(encode(list(_TERMS_TYPES.values()), [order.terms[name] for name in _TERMS_TYPES]))
