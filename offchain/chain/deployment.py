@@ -162,6 +162,18 @@ class Deployment:
         """Steps that are not recorded as done."""
         return [step for step in self.plan.steps if not self._recorded(step)]
 
+    def describe(self) -> str:
+        """The plan for a person: steps with what is done, and the parameters."""
+        marks = {step.title: "done" if self._recorded(step) else "" for step in self.plan.steps}
+        lines = [
+            f"Deployment to chain {self._executor.chain_id} at {self._executor.where} by {self._executor.deployer}"
+        ]
+        lines += [f"  {name} = {value}" for name, value in self.parameters.model_dump(mode="json").items()]
+        lines += [
+            f"  {number:>2}. {title} {mark}".rstrip() for number, (title, mark) in enumerate(marks.items(), 1)
+        ]
+        return "\n".join(lines)
+
     def run(self) -> DeploymentRecord:
         """Does what remains, checks everything, and returns the record."""
         self._verify_code()

@@ -1,0 +1,63 @@
+"""``gridpact``: one tool with sub-commands. What a command needs is imported when it runs, so that help is quick."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from offchain.cli import audit, chain, deploy, pilot
+from offchain.domain.errors import FlexError
+
+UNEXPECTED = 70
+"""Exit code of an error that nobody raised on purpose."""
+
+app = typer.Typer(
+    name="gridpact",
+    help="Flexibility and energy markets for distribution grids.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(deploy.deploy)
+app.add_typer(chain.app, name="chain")
+app.command()(pilot.pilot)
+app.command()(audit.audit)
+
+
+class _Mode:
+    debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _Mode.debug = debug
+
+
+def app_main() -> None:
+    """Entry point: every error is one line and a hint on stderr, with an exit code that scripts can use."""
+    try:
+        app()
+    except FlexError as exc:
+        _fail(exc.message, exc.hint, exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as exc:
+        what = " ".join(str(exc).split()) or "no message"
+        _fail(
+            f"unexpected {type(exc).__name__}: {what}", "run `gridpact --debug ...` and report it", UNEXPECTED
+        )
+
+
+def _fail(message: str, hint: str, code: int) -> None:
+    if _Mode.debug:
+        raise
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    app_main()
