@@ -40,7 +40,7 @@ class ChainAnchor:
 
     def transaction_of(self, kind: BatchKind, first_isp: int, root: bytes) -> str | None:
         """Looked up in the events of the ledger; the latest of the period decides."""
-        entry = self._suite.codec.event(LEDGER, EVENTS[kind])
+        topic = self._suite.codec.event_topic(LEDGER, EVENTS[kind])
         logs = self._reading(
             "eth_getLogs",
             {
@@ -48,7 +48,7 @@ class ChainAnchor:
                 "fromBlock": hex(self._suite.first_block),
                 "toBlock": "latest",
                 "topics": [
-                    "0x" + entry.topic.hex(),
+                    "0x" + topic.hex(),
                     "0x" + bytes.fromhex(self.operator[2:]).rjust(32, b"\0").hex(),
                     "0x" + first_isp.to_bytes(32).hex(),
                 ],

@@ -13,7 +13,7 @@ from offchain.domain.errors import DomainError, PermanentError, TransientError
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.store import open_store
 from offchain.store.readings import readings_of_meter
-from oracles.clock import SimulatedClock
+from oracles.clock import SimulatedClock, SystemClock
 from oracles.coordinator import EndpointCoordinator
 from oracles.downlink import ModbusDownlink, Setpoints, dispatch
 from oracles.gateway import SiteGateway
@@ -408,3 +408,73 @@ def test_seeded_follow_bps_keeps_to_its_shares():
     full = sum(share == 10_000 for share in shares.values())
     assert 140 < none < 260
     assert 3_300 < full < 3_500
+
+
+def test_run_goes_on_when_store_fails_for_a_while(tmp_path, monkeypatch, caplog):
+    async def scenario(site):
+        await site.gateway.read_boundary()
+
+        def fail(*_):
+            raise TransientError("database is locked")
+
+        for boundary in (FIRST + 1, FIRST + 2):
+            for meter_id in METERS:
+                site.simulator.set_interval(meter_id, boundary - 1, 5, 0)
+            site.simulator.advance_to(boundary)
+            with monkeypatch.context() as patch:
+                if boundary == FIRST + 1:
+                    patch.setattr("oracles.pipeline.insert_readings", fail)
+                await site.gateway.run(boundary, boundaries=1)
+        return [row.import_wh for row in stored(site, METERS[0])]
+
+    assert in_site(tmp_path, scenario) == [5, 5]
+    assert "6 reads kept in memory" in caplog.text
+
+
+def test_read_raises_transient_when_answer_is_too_short(tmp_path):
+    def truncate(sending, pdu):
+        if sending:
+            pdu.registers.pop()
+        return pdu
+
+    async def scenario(site):
+        site.simulator._servers[0].trace_pdu = truncate
+        await site.sources[METERS[0]].read()
+
+    with pytest.raises(TransientError, match="7 words instead of 8"):
+        in_site(tmp_path, scenario)
+
+
+def test_simulator_raises_when_used_wrongly():
+    clock = SystemClock()
+    with pytest.raises(DomainError, match=r"1\.\.247"):
+        ModbusMeterSimulator(METERS, clock=clock, units_per_server=248)
+    simulator = ModbusMeterSimulator(METERS, clock=clock)
+    with pytest.raises(PermanentError, match="not served"):
+        simulator.address_of(METERS[0])
+    with pytest.raises(DomainError, match="simulated time"):
+        simulator.advance_to(FIRST)
+
+
+def test_poll_reads_hundreds_of_meters_behind_several_servers():
+    many = [number.to_bytes(32) for number in range(600)]
+
+    async def scenario():
+        clock = SimulatedClock(isp_start(FIRST))
+        async with AsyncExitStack() as stack:
+            simulator = await stack.enter_async_context(ModbusMeterSimulator(many, clock=clock))
+            readings = {}
+            for port in {simulator.address_of(meter_id).port for meter_id in many}:
+                endpoint = await stack.enter_async_context(ModbusEndpoint("127.0.0.1", port))
+                here = [m for m in many if simulator.address_of(m).port == port]
+                poll = await EndpointCoordinator(
+                    [
+                        ModbusMeterSource(endpoint, simulator.address_of(m).unit_id, m, REFERENCE_MAP, clock)
+                        for m in here
+                    ]
+                ).poll()
+                readings |= {r.meter_id: r.import_register_wh for r in poll.readings}
+            return readings, {m: simulator.meters[m].import_register_wh for m in many}
+
+    readings, true_registers = asyncio.run(scenario())
+    assert readings == true_registers

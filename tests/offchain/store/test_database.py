@@ -3,10 +3,13 @@
 import sqlite3
 
 import pytest
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from offchain.domain.errors import AdapterError, PermanentError, TransientError
 from offchain.store import database, open_store
 from offchain.store.documents import Document, get_document, put_document
+from offchain.store.tables import metadata, store_meta
 
 DOCUMENT = Document("terms", b"k" * 32, b"content", 1)
 
@@ -115,3 +118,16 @@ def test_write_raises_transient_when_database_is_locked(tmp_path, monkeypatch):
         other.write(),
     ):
         pass
+
+
+def test_open_store_raises_when_url_cannot_be_read():
+    with pytest.raises(PermanentError, match="check the database URL"):
+        open_store("not a scheme://x")
+
+
+def test_tables_compile_for_postgresql():
+    dialect = postgresql.dialect()
+    for table in metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+    statement = postgresql.insert(store_meta).on_conflict_do_nothing()
+    assert "ON CONFLICT DO NOTHING" in str(statement.compile(dialect=dialect))
