@@ -171,6 +171,13 @@ class Codec:
                     return entry.name, _named(entry.inputs, _decode(entry.inputs, data[4:]))
         raise DomainError(f"{contract} has no function with selector 0x{data[:4].hex()}")
 
+    def event_topic(self, contract: str, event: str) -> bytes:
+        """First topic of the logs of an event."""
+        for topic, (entry, _) in self._events[contract].items():
+            if entry.name == event:
+                return topic
+        raise DomainError(f"{contract} has no event {event}")
+
     def decode_log(
         self, contract: str, topics: Sequence[bytes], data: bytes
     ) -> tuple[str, dict[str, Any]] | None:
