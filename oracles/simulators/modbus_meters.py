@@ -246,6 +246,8 @@ class ModbusMeterSimulator:
         ) -> ExcCodes | None:
             if meter.fault is Fault.SILENT:
                 raise NoSuchIdException(meter.serial)  # the server leaves such a request without an answer
+            if meter.fault is Fault.OFFLINE:
+                return ExcCodes.GATEWAY_NO_RESPONSE
             if written is not None:
                 return self._accept(meter, address, written)
             current = self._registers(meter)

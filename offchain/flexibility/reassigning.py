@@ -1,0 +1,97 @@
+"""Near-real-time check of orders against signed readings, and standby for what is missing (LL-UC08 of D2.5)."""
+
+from collections.abc import Callable, Mapping
+
+from eth_account.signers.local import LocalAccount
+
+from offchain.chain.client import Receipt
+from offchain.chain.contracts import Suite
+from offchain.chain.errors import ContractRevertedError
+from offchain.domain.curves import unpack_baseline
+from offchain.domain.units import BPS, Direction, delivered_wh
+from offchain.flexibility.commitments import CommittedCurves
+from offchain.flexibility.orders import ProsumerOrder
+from offchain.store.readings import ReadingRow
+
+EXHAUSTED = ("NoStandbyLeft", "NothingLeftToReassign")
+"""Reverts that end a reassignment as planned."""
+
+
+def shortfall_wh(order: ProsumerOrder, baseline: bytes, reading: ReadingRow) -> int:
+    """Energy missing beyond the tolerance in the ISP of a reading [Wh]; zero when nothing was due there."""
+    position = reading.isp - order.terms["dayFirstIsp"]
+    if not 0 <= position < order.terms["ispCount"]:
+        return 0
+    quantity = order.quantities_wh()[position]
+    due = quantity - order.taken_wh()[position]
+    delivered = delivered_wh(
+        Direction(order.terms["direction"]),
+        unpack_baseline(baseline)[position],
+        reading.import_wh - reading.export_wh,
+    )
+    band = quantity * order.terms["toleranceBps"] // BPS
+    return max(due - max(delivered, 0) - band, 0)
+
+
+def reassign(
+    suite: Suite,
+    sender: LocalAccount,
+    order: Callable[[], ProsumerOrder],
+    reading: ReadingRow,
+    baselines: CommittedCurves,
+    standby: list[int],
+    meter_of: Mapping[int, bytes],
+    record: Callable[[Receipt], None],
+) -> int:
+    """Hand what a failing order misses to standby until nothing is missing or nobody is left.
+
+    Anyone may send; the contract decides who is next, so a wrong guess only costs a call that is not sent.
+
+    Parameters
+    ----------
+    order : callable
+        The failing order as it is now; asked anew after every step.
+    standby : list of int
+        Agreement ids of the flex order's standby list.
+    meter_of : mapping
+        Meter by agreement id.
+    record : callable
+        Takes each receipt up, so that ``order`` is current.
+
+    Returns
+    -------
+    int
+        How many took over.
+    """
+    index, taken_over = 0, 0
+    while index < len(standby):
+        failing = order()
+        meter_id = meter_of[standby[index]]
+        evidence = {
+            "prosumerOrderId": failing.id,
+            "quantitiesWh": failing.quantities,
+            "baselineWh": baselines.packed[failing.meter_id],
+            "takenWh": failing.taken,
+            "reading": {
+                "meterId": reading.meter_id,
+                "isp": reading.isp,
+                "importWh": reading.import_wh,
+                "exportWh": reading.export_wh,
+                "signature": reading.signature,
+            },
+            "standbyIndex": index,
+            "standbyBaselineHash": baselines.hashes[meter_id],
+            "standbyBaselineProof": baselines.proofs[meter_id],
+        }
+        try:
+            receipt = suite.send(sender, "FlexDispatch", "reassign", (failing.terms, evidence))
+        except ContractRevertedError as error:
+            if error.name == "WrongStandby":
+                index = error.arguments["expected"]
+                continue
+            if error.name in EXHAUSTED:
+                break
+            raise
+        record(receipt)
+        taken_over += 1
+    return taken_over

@@ -1,0 +1,109 @@
+"""Settings of a pilot day: who takes part, at what prices, when what happens, and what goes wrong."""
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from offchain.grid.scenario import SCENARIOS
+from offchain.domain.errors import DomainError
+
+HOUR = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When what happens, in seconds from local midnight of the delivery day (negative: before).
+
+    The contracts hold everybody to the deadlines that follow from it.
+    """
+
+    setup: int = -60 * HOUR
+    forecast: int = -14 * HOUR
+    request: int = -13 * HOUR
+    offers: int = -12 * HOUR
+    gate_closure: int = -10 * HOUR
+    selection: int = -10 * HOUR + 900
+    select_by: int = -9 * HOUR
+    dispatch: int = -8 * HOUR
+    dispatch_by: int = -6 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Money of the day, micro-token (per kWh where it is a price)."""
+
+    price_cap: int = 600_000
+    aggregator_price: tuple[int, int] = (330_000, 390_000)
+    """Lowest and highest offer price of an aggregator."""
+    bond_rate: int = 100_000
+    aggregator_penalty: int = 150_000
+    reward: tuple[int, int] = (150_000, 240_000)
+    """Lowest and highest reward rate of an agreement."""
+    standby_premium: int = 40_000
+    prosumer_penalty: int = 250_000
+    prosumer_bond: int = 2_000_000
+    regulated_rate: int = 300_000
+    operator_bond: int = 100_000_000
+    challenge_reward: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong on the day, seeded: numbers of prosumers among those with an order."""
+
+    short: int = 3
+    """Deliver 20 to 60% of what they were ordered."""
+    failing: int = 2
+    """Deliver nothing."""
+    silent: int = 2
+    """Their meter falls silent in the middle of the delivery and comes back the next day."""
+    dead: int = 1
+    """Their meter dies before the delivery and never comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class PilotConfig:
+    """One pilot day.
+
+    Parameters
+    ----------
+    scenario : str
+        One of ``offchain.grid.scenario.SCENARIOS``.
+    seed : int
+        Decides devices, keys, prices and faults; the same seed gives the same report, wall time aside.
+    out : Path
+        Folder for chain state, store and report.
+    day : date, optional
+        Another day of 2016 than the scenario's.
+    participation : float
+        Share of the connections with flexible devices that have an agreement, 0 to 1.
+    standby : float
+        Share of an aggregator's members that are standby.
+    """
+
+    scenario: str = "evening"
+    seed: int = 1
+    out: Path = Path("build/pilot")
+    day: date | None = None
+    participation: float = 1.0
+    standby: float = 0.15
+    aggregators: int = 2
+    timetable: Timetable = field(default_factory=Timetable)
+    prices: Prices = field(default_factory=Prices)
+    faults: Faults = field(default_factory=Faults)
+    tolerance_bps: int = 1_000
+    planning_margin: float = 0.95
+    """Loading the flexibility is bought for, as a share of the limit; the rest covers forecast errors."""
+    challenge_window_s: int = 6 * HOUR
+    readings_due_s: int = 48 * HOUR
+    settle_by_s: int = 96 * HOUR
+    correction_s: int = 30 * 24 * HOUR
+    bond_hold_s: int = 35 * 24 * HOUR
+
+    def __post_init__(self):
+        if self.scenario not in SCENARIOS:
+            raise DomainError(f"unknown scenario {self.scenario!r}", hint=f"one of {', '.join(SCENARIOS)}")
+        if not 0 <= self.participation <= 1:
+            raise DomainError(f"participation {self.participation} is not between 0 and 1")
+        if self.seed < 0:
+            raise DomainError(f"seed {self.seed} is negative", hint="choose a whole number from 0")

@@ -1,0 +1,342 @@
+"""The day before: forecasts, prognoses, baselines, need, request, offers, orders (LL-UC03 to LL-UC07)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+from eth_hash.auto import keccak
+
+from offchain.baseline.method import baseline_method, baselines
+from offchain.domain.curves import pack_baseline, pack_quantities
+from offchain.domain.isp import MarketDay
+from offchain.domain.units import Direction
+from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, commit_packed
+from offchain.flexibility.orders import OrderBook, dispatch_calls, send_in_order
+from offchain.forecasting.method import forecast_method, forecasts, round_forecast_wh
+from offchain.grid.congestion import FlexibilityNeed, flexibility_needs
+from offchain.grid.scenario import ZONE
+from offchain.optimisation.disaggregation import disaggregate
+from offchain.optimisation.member import Member, first_position_after_notice, positions_of_bitmap
+from offchain.optimisation.offers import build_offer
+from offchain.optimisation.selection import Offer, select_offers
+from offchain.pilot.world import World
+
+BASELINE = "mid_4_of_6@1"
+FORECAST = "weekly_naive@1"
+HISTORY_DAYS = 21
+YELLOW = 1
+
+
+@dataclass(frozen=True)
+class DayAhead:
+    """What is known and agreed when the day begins.
+
+    Attributes
+    ----------
+    forecast_wh, baseline_wh : ndarray, shape (isp_count, n_connections)
+        Expected net consumption and baseline of every connection [Wh].
+    need : FlexibilityNeed or None
+        None when no congestion is forecast.
+    request_id : int or None
+    flex_orders : dict
+        Flex order id to (position of the aggregator, ordered curve [Wh]).
+    standby : dict
+        Flex order id to its standby list, in merit order.
+    uncovered_wh : ndarray, shape (isp_count,)
+        What the market left open [Wh].
+    committed : dict
+        Baselines by committer: position of the aggregator, or -1 for the DSO.
+    """
+
+    forecast_wh: np.ndarray
+    baseline_wh: np.ndarray
+    need: FlexibilityNeed | None
+    request_id: int | None
+    flex_orders: dict[int, tuple[int, np.ndarray]]
+    standby: dict[int, list[int]]
+    uncovered_wh: np.ndarray
+    committed: dict[int, CommittedCurves]
+
+
+def plan_day(world: World, book: OrderBook) -> DayAhead:
+    """Everything from the forecast to the prosumer orders."""
+    table, day = world.config.timetable, world.day
+    world.at(table.forecast)
+    forecast_wh, baseline_wh = _expect(world)
+    committed = _commit(world, forecast_wh, baseline_wh)
+    nothing = np.zeros(day.isp_count, dtype=np.int64)
+    ahead = DayAhead(forecast_wh, baseline_wh, None, None, {}, {}, nothing, committed)
+    need = _need(world, forecast_wh)
+    if need is None:
+        return ahead
+    world.at(table.request)
+    request_id = _request(world, need)
+    ahead = replace(ahead, need=need, request_id=request_id)
+    members = {
+        position: _members(world, position, forecast_wh, need.direction)
+        for position in range(len(world.cast.aggregators))
+    }
+    world.at(table.offers)
+    offers = _offer(world, ahead, members)
+    world.at(table.selection)
+    flex_orders, uncovered_wh = _select(world, ahead, offers)
+    ahead = replace(ahead, flex_orders=flex_orders, uncovered_wh=uncovered_wh)
+    world.at(table.dispatch)
+    return replace(ahead, standby=_dispatch(world, ahead, members, book))
+
+
+def _expect(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Forecasts and baselines of every connection from its metered history, both known the day before."""
+    day, scenario = world.day, world.scenario
+    # The day before delivery is not over when the forecast is made, so metering ends where it begins.
+    last = MarketDay.of(day.day - timedelta(days=1), ZONE).first_isp
+    first = MarketDay.of(day.day - timedelta(days=1 + HISTORY_DAYS), ZONE).first_isp
+    history = scenario.net_wh(range(first, last))
+    forecast = forecasts(forecast_method(FORECAST), first, history, day)
+    return forecast, baselines(baseline_method(BASELINE), first, history, day)
+
+
+def _commit(world: World, forecast_wh: np.ndarray, baseline_wh: np.ndarray) -> dict[int, CommittedCurves]:
+    """D-prognosis and baselines of every aggregator; forecast and baselines of the DSO."""
+    cast, day, point = world.cast, world.day, world.congestion_point_id
+    made_at = world.time_of(world.config.timetable.forecast)
+    committed = {}
+    common = {"scope": point, "day": day, "made_at": made_at}
+    for position, aggregator in enumerate(cast.aggregators):
+        own = [c for c, a in world.member_of.values() if a == position]
+        prognosis = pack_baseline(round_forecast_wh(forecast_wh[:, own].sum(axis=1)))
+        subject = keccak(f"pool of {aggregator.address}".encode())
+        commit_packed(
+            world.suite,
+            world.store,
+            aggregator,
+            kind=CommitmentKind.D_PROGNOSIS,
+            method=FORECAST,
+            curves={subject: prognosis},
+            **common,
+        )
+        committed[position] = _commit_baselines(world, aggregator, baseline_wh, own, common)
+    # The DSO's baselines serve direct control; they are its own set, made a second later.
+    everybody = range(len(cast.prosumers))
+    committed[-1] = _commit_baselines(
+        world, cast.dso, baseline_wh, everybody, common | {"made_at": made_at + 1}
+    )
+    total = pack_baseline(round_forecast_wh(forecast_wh.sum(axis=1)))
+    commit_packed(
+        world.suite,
+        world.store,
+        cast.dso,
+        kind=CommitmentKind.FORECAST,
+        method=FORECAST,
+        curves={point: total},
+        **common,
+    )
+    return committed
+
+
+def _commit_baselines(
+    world: World, committer, baseline_wh: np.ndarray, positions: Sequence[int], common: dict
+) -> CommittedCurves:
+    curves = {world.cast.prosumers[c].meter_id: pack_baseline(baseline_wh[:, c]) for c in positions}
+    return commit_packed(
+        world.suite,
+        world.store,
+        committer,
+        kind=CommitmentKind.BASELINE,
+        method=BASELINE,
+        curves=curves,
+        **common,
+    )
+
+
+def _need(world: World, forecast_wh: np.ndarray) -> FlexibilityNeed | None:
+    scenario, day = world.scenario, world.day
+    reactive_var = scenario.reactive_var(_week_before(day))
+    needs = flexibility_needs(
+        world.flow,
+        forecast_wh,
+        reactive_var,
+        element=scenario.congestion_point,
+        flexible_wh={
+            direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction
+        },
+        margin=world.config.planning_margin,
+        isps=list(day.isps),
+    )
+    return max(needs, key=lambda need: need.quantity_wh.sum(), default=None)
+
+
+def _week_before(day: MarketDay) -> range:
+    """ISPs a week earlier: reactive power is expected as it was then, as the naive forecast does."""
+    first = MarketDay.of(day.day - timedelta(days=7), ZONE).first_isp
+    return range(first, first + day.isp_count)
+
+
+def _request(world: World, need: FlexibilityNeed) -> int:
+    table, prices, day = world.config.timetable, world.config.prices, world.day
+    dso = world.cast.dso
+    peak = round(float(need.loading_before_percent.max()))
+    world.send(
+        dso,
+        "GridRegime",
+        "setRegime",
+        world.congestion_point_id,
+        YELLOW,
+        day.end_isp,
+        0,
+        f"{need.element}: {peak}% forecast",
+    )
+    terms = {
+        "congestionPointId": world.congestion_point_id,
+        "direction": int(need.direction),
+        "dayFirstIsp": day.first_isp,
+        "ispCount": day.isp_count,
+        "priceCap": prices.price_cap,
+        "bondRate": prices.bond_rate,
+        "penaltyRate": prices.aggregator_penalty,
+        "toleranceBps": world.config.tolerance_bps,
+        "gateClosure": world.time_of(table.gate_closure),
+        "selectBy": world.time_of(table.select_by),
+        "dispatchBy": world.time_of(table.dispatch_by),
+    }
+    receipt = world.send(dso, "FlexMarket", "publishRequest", terms, pack_quantities(need.quantity_wh))
+    return world.suite.event(receipt, "RequestPublished").args["requestId"]
+
+
+def _members(
+    world: World, aggregator: int, forecast_wh: np.ndarray, direction: Direction
+) -> dict[str, tuple[int, Member]]:
+    """Members of an aggregator that are not standby, by agreement id."""
+    scenario, day = world.scenario, world.day
+    # What the devices can be expected to move: from their use a week before, as the forecast of the connection.
+    expected = scenario.asset_wh(_week_before(day))
+    asset_possible = scenario.flexible_wh(day, direction, asset_wh=expected)
+    possible_wh = scenario.by_connection(asset_possible)
+    members = {}
+    for agreement_id, (connection, owner) in world.member_of.items():
+        terms = world.terms[agreement_id]
+        if owner != aggregator or terms.standby:
+            continue
+        assets = [scenario.assets[i] for i in scenario.connections[connection].assets]
+        energy_wh = sum(
+            a.up_energy_wh if direction is Direction.UP else a.down_energy_wh for a in assets if a.flexible
+        )
+        bitmap = world.call("AgreementRegistry", "availableIsps", agreement_id, day.first_isp)
+        member = Member(
+            id=f"{agreement_id:06d}",
+            max_up_w=terms.max_up_w,
+            max_down_w=terms.max_down_w,
+            reward_utoken_per_kwh=terms.reward_rate,
+            available=positions_of_bitmap(bitmap, day.isp_count),
+            possible_wh=possible_wh[:, connection],
+            energy_limit_wh=energy_wh,
+            first_position=first_position_after_notice(
+                day.first_isp, world.time_of(world.config.timetable.dispatch), terms.notice_seconds
+            ),
+        )
+        members[member.id] = (agreement_id, member)
+    return members
+
+
+def _offer(
+    world: World, ahead: DayAhead, members: dict[int, dict[str, tuple[int, Member]]]
+) -> dict[int, tuple[int, Offer]]:
+    """Offers by offer id, with the position of their aggregator."""
+    rng = np.random.default_rng([world.config.seed, 3])
+    prices, need = world.config.prices, ahead.need
+    offers = {}
+    for position, aggregator in enumerate(world.cast.aggregators):
+        low, high = prices.aggregator_price
+        floor = int(rng.integers(low // 1_000, high // 1_000 + 1)) * 1_000
+        built = build_offer(
+            [m for _, m in members[position].values()],
+            need.quantity_wh,
+            need.direction,
+            price_cap_utoken_per_kwh=prices.price_cap,
+        )
+        if built is None:
+            continue
+        price = max(built.price_utoken_per_kwh, floor)
+        receipt = world.send(
+            aggregator,
+            "FlexMarket",
+            "placeOffer",
+            ahead.request_id,
+            price,
+            ahead.committed[position].commitment_id,
+            pack_quantities(built.quantity_wh),
+        )
+        offer_id = world.suite.event(receipt, "OfferPlaced").args["offerId"]
+        offers[offer_id] = (position, Offer(f"{offer_id:06d}", built.quantity_wh, price))
+    return offers
+
+
+def _select(
+    world: World, ahead: DayAhead, offers: dict[int, tuple[int, Offer]]
+) -> tuple[dict[int, tuple[int, np.ndarray]], np.ndarray]:
+    need = ahead.need
+    selection = select_offers(
+        need.quantity_wh,
+        [offer for _, offer in offers.values()],
+        price_cap_utoken_per_kwh=world.config.prices.price_cap,
+    )
+    if not selection.ordered_wh:
+        world.at(world.config.timetable.select_by + 1)
+        world.send(world.cast.relayer, "FlexMarket", "expireRequest", ahead.request_id)
+        return {}, selection.uncovered_wh
+    chosen = [
+        {
+            "offerId": offer_id,
+            "offeredWh": pack_quantities(offer.quantity_wh),
+            "orderedWh": pack_quantities(selection.ordered_wh[offer.id]),
+        }
+        for offer_id, (_, offer) in offers.items()
+        if offer.id in selection.ordered_wh
+    ]
+    receipt = world.send(
+        world.cast.dso, "FlexMarket", "select", ahead.request_id, pack_quantities(need.quantity_wh), chosen
+    )
+    ordered = {}
+    for event in world.events([receipt], "FlexOrdered"):
+        position, offer = offers[event["offerId"]]
+        ordered[event["flexOrderId"]] = (position, selection.ordered_wh[offer.id])
+    for offer_id, (_, offer) in offers.items():
+        if offer.id not in selection.ordered_wh:
+            world.send(world.cast.relayer, "FlexMarket", "releaseOffer", offer_id)
+    return ordered, selection.uncovered_wh
+
+
+def _dispatch(
+    world: World,
+    ahead: DayAhead,
+    members: dict[int, dict[str, tuple[int, Member]]],
+    book: OrderBook,
+) -> dict[int, list[int]]:
+    """Prosumer orders and the standby list of every flex order."""
+    standby = {}
+    for flex_order_id, (position, ordered_wh) in ahead.flex_orders.items():
+        aggregator, own = world.cast.aggregators[position], members[position]
+        plan = disaggregate(
+            ordered_wh,
+            [m for _, m in own.values()],
+            ahead.need.direction,
+            allow_shortfall=True,
+            isps=list(world.day.isps),
+        )
+        parts = [
+            (own[member_id][0], world.prosumer(own[member_id][0]).meter_id, pack_quantities(curve))
+            for member_id, curve in plan.curves_wh.items()
+        ]
+        calls = dispatch_calls(
+            world.suite, flex_order_id, pack_quantities(ordered_wh), parts, ahead.committed[position]
+        )
+        receipts = send_in_order(world.suite, aggregator, calls)
+        book.add(world.suite, receipts, at=world.clock.now())
+        listed = sorted(
+            (a for a, (_, owner) in world.member_of.items() if owner == position and world.terms[a].standby),
+            key=lambda a: (world.terms[a].reward_rate, a),
+        )[:32]
+        world.send(aggregator, "FlexDispatch", "listStandby", flex_order_id, listed)
+        standby[flex_order_id] = listed
+    return standby

@@ -1,0 +1,338 @@
+"""What a pilot day came to: the figures of ``report.json`` and the details that ``report.html`` shows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from offchain.audit import AuditReport
+from offchain.chain.client import Chain
+from offchain.chain.events import Event
+from offchain.domain.curves import MISSING, unpack_baseline
+from offchain.domain.units import Direction, delivered_wh
+from offchain.flexibility.orders import OrderBook
+from offchain.grid.power_flow import PowerFlowResult
+from offchain.pilot.delivery import Delivery, baselines_of
+from offchain.pilot.planning import DayAhead
+from offchain.pilot.world import World
+from offchain.store.readings import energy_matrix
+
+SCHEMA = 1
+LOADING_LIMIT_PERCENT = 100.0
+VOLTAGE_BAND_PU = (0.9, 1.1)
+"""EN 50160."""
+
+
+@dataclass(frozen=True)
+class PilotResult:
+    """Outcome of a pilot day.
+
+    Attributes
+    ----------
+    report : dict
+        ``report.json``.
+    details : dict
+        What the page shows besides: series, map, parties, timeline.
+    audit : AuditReport
+    """
+
+    report: dict[str, Any]
+    details: dict[str, Any]
+    audit: AuditReport
+
+
+def collect(
+    world: World,
+    ahead: DayAhead,
+    delivery: Delivery,
+    book: OrderBook,
+    events: Sequence[Event],
+    audit: AuditReport,
+    wall_seconds: float,
+) -> PilotResult:
+    """Figures and details from the events, the store and a power flow on the metered values."""
+    scenario, day = world.scenario, world.day
+    metered_wh, missing = _metered(world, ahead)
+    reactive_var = scenario.reactive_var(day)
+    before = world.flow.run(scenario.net_wh(day), reactive_var)
+    after = world.flow.run(metered_wh, reactive_var)
+    delivered = _delivered_per_isp(world, ahead, book, metered_wh, missing)
+    report = {
+        "schema": SCHEMA,
+        "grid": {
+            "code": scenario.code,
+            "buses": int(scenario.grid.buses),
+            "connections": len(scenario.connections),
+            "prosumers": len(scenario.prosumers),
+        },
+        "day": day.day.isoformat(),
+        "isps": day.isp_count,
+        "congestion": {
+            "element": scenario.congestion_point,
+            "before": _congestion(world, before),
+            "after": _congestion(world, after),
+        },
+        "energy_wh": _energy(ahead, delivery, events),
+        "money_utoken": _money(world, events),
+        "chain": _chain(world.chain, missing),
+        "audit": {
+            "ok": audit.ok,
+            "checked": audit.checked,
+            "mismatches": [asdict(mismatch) for mismatch in audit.mismatches],
+        },
+        "wall_seconds": round(wall_seconds, 1),
+    }
+    details = {
+        "scenario": scenario.name,
+        "seed": world.config.seed,
+        "direction": None if ahead.need is None else ahead.need.direction.name,
+        "first_isp": day.first_isp,
+        "limit_percent": LOADING_LIMIT_PERCENT,
+        "loading": {
+            "forecast": _series(
+                ahead.need.loading_before_percent if ahead.need else world_loading(world, before), 1
+            ),
+            "before": _series(world_loading(world, before), 1),
+            "after": _series(world_loading(world, after), 1),
+        },
+        "requested_wh": _series(ahead.need.quantity_wh if ahead.need else np.zeros(day.isp_count), 0),
+        "ordered_wh": _series(_ordered(ahead, delivery, day.isp_count), 0),
+        "delivered_wh": _series(delivered, 0),
+        "map": _map(world, book, before, after, delivery),
+        "parties": _parties(world, events),
+        "timeline": _timeline(world, events),
+        "faults": {world.cast.prosumers[_position(world, m)].name: f for m, f in delivery.faults.items()},
+    }
+    return PilotResult(report, details, audit)
+
+
+# ---------------------------------------------------------------------------------------------------- metered day
+
+
+def _metered(world: World, ahead: DayAhead) -> tuple[np.ndarray, np.ndarray]:
+    """Metered net consumption [Wh] and where readings are missing, both (isp_count, n_connections).
+
+    A missing reading is substituted by the baseline: for the power flow only, never for money.
+    """
+    with world.store.read() as connection:
+        matrix = energy_matrix(
+            connection, [p.meter_id for p in world.cast.prosumers], world.day.first_isp, world.day.isp_count
+        )
+    missing = (matrix[:, :, 0] == MISSING).T
+    net_wh = (matrix[:, :, 0] - matrix[:, :, 1]).T
+    return np.where(missing, ahead.baseline_wh, net_wh), missing
+
+
+def _delivered_per_isp(
+    world: World, ahead: DayAhead, book: OrderBook, metered_wh: np.ndarray, missing: np.ndarray
+) -> np.ndarray:
+    """Delivered energy that counts per ISP [Wh], for the chart; money goes by the contract's verdicts."""
+    total = np.zeros(world.day.isp_count, dtype=np.int64)
+    for order in book.orders.values():
+        column = _position(world, order.meter_id)
+        baseline_wh = unpack_baseline(baselines_of(world, ahead, order).packed[order.meter_id])
+        direction = Direction(order.terms["direction"])
+        for p, (quantity, taken) in enumerate(zip(order.quantities_wh(), order.taken_wh(), strict=True)):
+            if quantity and not missing[p, column]:
+                moved = delivered_wh(direction, baseline_wh[p], int(metered_wh[p, column]))
+                total[p] += min(max(moved, 0), quantity - taken)
+    return total
+
+
+def _position(world: World, meter_id: bytes) -> int:
+    return next(p.position for p in world.cast.prosumers if p.meter_id == meter_id)
+
+
+# ---------------------------------------------------------------------------------------------------- figures
+
+
+def world_loading(world: World, result: PowerFlowResult) -> np.ndarray:
+    """Loading of the congested transformer, shape (isp_count,) [%]."""
+    position = list(world.scenario.grid.trafo_name).index(world.scenario.congestion_point)
+    return result.trafo_loading_percent[:, position]
+
+
+def _congestion(world: World, result: PowerFlowResult) -> dict[str, Any]:
+    loading = world_loading(world, result)
+    voltage = result.voltage_pu
+    low, high = VOLTAGE_BAND_PU
+    violated = (loading > LOADING_LIMIT_PERCENT) | (voltage.min(axis=1) < low) | (voltage.max(axis=1) > high)
+    return {
+        "max_loading_percent": round(float(loading.max()), 1),
+        "min_voltage_pu": round(float(voltage.min()), 4),
+        "max_voltage_pu": round(float(voltage.max()), 4),
+        "violated_isps": int(violated.sum()),
+    }
+
+
+def _ordered(ahead: DayAhead, delivery: Delivery, isp_count: int) -> np.ndarray:
+    total = np.zeros(isp_count, dtype=np.int64)
+    for _, ordered_wh in ahead.flex_orders.values():
+        total += ordered_wh
+    return total + delivery.direct_wh
+
+
+def _energy(ahead: DayAhead, delivery: Delivery, events: Sequence[Event]) -> dict[str, int]:
+    requested = 0 if ahead.need is None else int(ahead.need.quantity_wh.sum())
+    ordered = sum(int(curve.sum()) for _, curve in ahead.flex_orders.values()) + int(delivery.direct_wh.sum())
+    delivered = sum(e.args["verdict"]["creditedWh"] for e in _named(events, "ProsumerSettled"))
+    return {
+        "requested": requested,
+        "ordered": ordered,
+        "delivered": delivered,
+        "shortfall": ordered - delivered,
+        "reassigned": sum(e.args["takenWh"] for e in _named(events, "Reassigned")),
+    }
+
+
+def _money(world: World, events: Sequence[Event]) -> dict[str, int]:
+    verdicts = [e.args["verdict"] for e in _named(events, "ProsumerSettled")]
+    net = _net_of(world, events)
+    cast = world.cast
+    aggregators = {a.address for a in cast.aggregators}
+    prosumers = {p.address for p in cast.prosumers}
+    return {
+        "escrowed": sum(e.args["budget"] for e in _named(events, "RequestPublished")),
+        "rewards": sum(v["reward"] + v["bonus"] for v in verdicts),
+        "penalties": sum(v["penalty"] for v in verdicts),
+        "dso_paid": -net[cast.dso.address],
+        "aggregators_net": sum(net[a] for a in aggregators),
+        "prosumers_net": sum(net[p] for p in prosumers),
+        "returned": sum(e.args["budgetReturned"] for e in _named(events, "RequestClosed"))
+        + sum(e.args["escrowReturned"] for e in _named(events, "FlexOrderFinalised")),
+        "residual": sum(net.values()),
+    }
+
+
+def _net_of(world: World, events: Sequence[Event]) -> dict[str, int]:
+    """What every account won or lost in the clearing house: balance and bonds now, less what was paid in."""
+    accounts = list(world.cast.names)
+    balances = world.suite.call_all([("ClearingHouse", "balanceOf", (a,)) for a in accounts])
+    net = dict(zip(accounts, balances, strict=True))
+    bonds = [(t.prosumer, ("AgreementRegistry", "bondLockId", (i,))) for i, t in world.terms.items()]
+    bonds.append(
+        (world.cast.operator.address, ("MeteringLedger", "bondLockId", (world.cast.operator.address,)))
+    )
+    lock_ids = world.suite.call_all([query for _, query in bonds])
+    locked = world.suite.call_all([("ClearingHouse", "lockOf", (lock_id,)) for lock_id in lock_ids])
+    for (account, _), amount in zip(bonds, locked, strict=True):
+        net[account] += amount
+    for event in _named(events, "Deposited"):
+        net[event.args["account"]] -= event.args["amount"]
+    for event in _named(events, "Withdrawn"):
+        net[event.args["account"]] += event.args["amount"]
+    return net
+
+
+def _chain(chain: Chain, missing: np.ndarray) -> dict[str, Any]:
+    usage = chain.usage
+    readings = int((~missing).sum())
+    anchoring = usage[("MeteringLedger", "anchorDay")].gas_used
+    settled = usage[("FlexSettlement", "settle")]
+    return {
+        "transactions": sum(u.transactions for u in usage.values()),
+        "gas_used": sum(u.gas_used for u in usage.values()),
+        "readings_anchored": readings,
+        "gas_per_reading": round(anchoring / readings, 2) if readings else None,
+        "gas_per_prosumer_settled": round(settled.gas_used / settled.transactions)
+        if settled.transactions
+        else None,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- details
+
+
+def _series(values: np.ndarray, digits: int) -> list[float]:
+    return [round(float(v), digits) if digits else int(v) for v in values]
+
+
+def _map(
+    world: World, book: OrderBook, before: PowerFlowResult, after: PowerFlowResult, delivery: Delivery
+) -> dict[str, Any]:
+    """Buses, lines with their highest loading before and after, connections with what they were ordered."""
+    grid = world.scenario.grid
+    ordered = defaultdict(int)
+    for order in book.orders.values():
+        ordered[_position(world, order.meter_id)] += sum(order.quantities_wh())
+    faults = {_position(world, meter_id): fault for meter_id, fault in delivery.faults.items()}
+    return {
+        "buses": [
+            [round(float(x), 6), round(float(y), 6)] for x, y in zip(grid.bus_lon, grid.bus_lat, strict=True)
+        ],
+        "lines": [
+            {
+                "name": str(grid.line_name[i]),
+                "from": int(grid.line_from[i]),
+                "to": int(grid.line_to[i]),
+                "before": round(float(before.line_loading_percent[:, i].max()), 1),
+                "after": round(float(after.line_loading_percent[:, i].max()), 1),
+            }
+            for i in range(grid.line_name.size)
+        ],
+        "trafos": [
+            {
+                "name": str(grid.trafo_name[i]),
+                "bus": int(grid.trafo_lv[i]),
+                "before": round(float(before.trafo_loading_percent[:, i].max()), 1),
+                "after": round(float(after.trafo_loading_percent[:, i].max()), 1),
+            }
+            for i in range(grid.trafo_name.size)
+        ],
+        "connections": [
+            {
+                "name": c.id,
+                "bus": c.bus,
+                "prosumer": c.is_prosumer,
+                "ordered_wh": ordered[i],
+                "fault": faults.get(i),
+            }
+            for i, c in enumerate(world.scenario.connections)
+        ],
+    }
+
+
+def _parties(world: World, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """What everybody won or lost, organisations first, prosumers by what they won."""
+    names, net = world.cast.names, _net_of(world, events)
+    verdicts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for event in _named(events, "ProsumerSettled"):
+        party = verdicts[event.args["prosumer"]]
+        for key in ("creditedWh", "penalisedWh", "missingWh", "reward", "penalty", "bonus"):
+            party[key] += event.args["verdict"][key]
+        party["orders"] += 1
+    prosumers = {p.address for p in world.cast.prosumers}
+    rows = [
+        {"name": names[a], "prosumer": a in prosumers, "net_utoken": net[a], **verdicts.get(a, {})}
+        for a in names
+        if net[a] or a in verdicts
+    ]
+    return sorted(rows, key=lambda row: (row["prosumer"], -row["net_utoken"], row["name"]))
+
+
+def _timeline(world: World, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Events of the suite in order, those of a kind in the same second counted together."""
+    rows: list[dict[str, Any]] = []
+    for event in events:
+        last = rows[-1] if rows else None
+        if last and (last["contract"], last["event"]) == (event.contract, event.name):
+            last["count"] += 1
+            last["until"] = event.timestamp
+            continue
+        rows.append(
+            {
+                "time": event.timestamp,
+                "until": event.timestamp,
+                "block": event.block_number,
+                "contract": event.contract,
+                "event": event.name,
+                "count": 1,
+            }
+        )
+    return rows
+
+
+def _named(events: Sequence[Event], name: str) -> list[Event]:
+    return [event for event in events if event.name == name]

@@ -1,0 +1,154 @@
+"""Runs a pilot day: setting the stage, the day before, the day, settlement, audit."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from eth_hash.auto import keccak
+
+from offchain.audit import ChainRecord, audit
+from offchain.chain.anvil import Anvil
+from offchain.chain.client import Chain
+from offchain.chain.clock import ChainClock
+from offchain.chain.contracts import Suite
+from offchain.chain.deployment import Deployment, Web3Executor
+from offchain.chain.indexer import read_events
+from offchain.domain.isp import SECONDS_PER_ISP
+from offchain.domain.units import UTOKEN
+from offchain.flexibility.orders import OrderBook, ProsumerOrder
+from offchain.flexibility.settling import load_anchored_day, settle_missing, settle_orders
+from offchain.grid.power_flow import PowerFlow
+from offchain.grid.scenario import load_scenario
+from offchain.pilot.cast import commitment, make_cast
+from offchain.pilot.config import PilotConfig
+from offchain.pilot.delivery import Delivery, baselines_of, close_day, run_day
+from offchain.pilot.enrolment import enrol
+from offchain.pilot.planning import BASELINE, DayAhead, plan_day
+from offchain.pilot.results import PilotResult, collect
+from offchain.pilot.world import Progress, World
+from offchain.store import open_store
+from oracles.anchoring import ChainAnchor
+from oracles.clock import SimulatedClock
+from oracles.publisher import Publisher
+
+STATE, DEPLOYMENT, STORE = "chain.state", "deployment.json", "store.db"
+
+
+def run_pilot(config: PilotConfig, progress: Progress = lambda stage, done, total: None) -> PilotResult:
+    """Live through one day and audit it.
+
+    Leaves chain state, deployment file and store in ``config.out``, so that anybody can audit the day again.
+
+    Parameters
+    ----------
+    config : PilotConfig
+    progress : callable
+        Told the stage, how much of it is done, and how much there is.
+    """
+    started = time.monotonic()
+    out = config.out
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (STATE, DEPLOYMENT, STORE, f"{STORE}-wal", f"{STORE}-shm"):
+        (out / name).unlink(missing_ok=True)
+
+    progress("loading the grid", 0, 1)
+    scenario = load_scenario(
+        config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids"
+    )
+    flow = PowerFlow.of(scenario)
+    progress("loading the grid", 1, 1)
+    midnight = scenario.day.first_isp * SECONDS_PER_ISP
+    with (
+        Anvil(state=out / STATE, timestamp=midnight + config.timetable.setup) as node,
+        open_store(out / STORE) as store,
+    ):
+        chain = Chain(node.url)
+        cast = make_cast(config.seed, [c.id for c in scenario.connections], aggregators=config.aggregators)
+        for sender in cast.senders:
+            chain.request("anvil_setBalance", sender.address, hex(10**24))
+        clock = ChainClock(chain, simulated=True)
+        suite = _deploy(chain, cast, config, out / DEPLOYMENT, progress)
+        point = commitment(config.seed, f"congestion point {scenario.congestion_point}")
+        world = World(config, scenario, flow, cast, chain, suite, clock, store, progress, point)
+        progress("enrolling", 0, 1)
+        enrol(world, keccak(BASELINE.encode()))
+        progress("enrolling", 1, 1)
+
+        book = OrderBook(store)
+        progress("planning the day", 0, 1)
+        ahead = plan_day(world, book)
+        progress("planning the day", 1, 1)
+        delivery = run_day(world, ahead, book)
+        progress("settling", 0, 1)
+        _settle(world, ahead, delivery, book)
+        progress("settling", 1, 1)
+        events = read_events(chain, suite)
+        report = audit(
+            _record(suite, events, chain), store, lambda stage, d, t: progress(f"audit: {stage}", d, t)
+        )
+        return collect(world, ahead, delivery, book, events, report, time.monotonic() - started)
+
+
+def _deploy(chain: Chain, cast, config: PilotConfig, path: Path, progress: Progress) -> Suite:
+    given = {
+        "token_issue": 1_000_000 * UTOKEN,
+        "desk_stock": 200_000 * UTOKEN,
+        "purchase_limit": 100_000 * UTOKEN,
+        "challenge_window_seconds": config.challenge_window_s,
+        "minimum_bond": config.prices.operator_bond,
+        "challenge_reward": config.prices.challenge_reward,
+        "bond_hold_seconds": config.bond_hold_s,
+        "regulated_rate": config.prices.regulated_rate,
+        "readings_due_seconds": config.readings_due_s,
+        "settle_by_seconds": config.settle_by_s,
+        "correction_seconds": config.correction_s,
+    }
+    executor = Web3Executor(chain, cast.admin)
+    record = Deployment(
+        executor,
+        given,
+        path=path,
+        report=lambda number, total, title: progress("deploying", number, total),
+    ).run()
+    return Suite.open(chain, record)
+
+
+def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) -> None:
+    """Anchor the metered day, settle every order, finalise every group; nobody but the meter operator is needed."""
+    day, cast, suite = world.day, world.cast, world.suite
+    world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + SECONDS_PER_ISP)
+    close_day(world)
+    publisher = Publisher(world.store, ChainAnchor(suite, cast.operator), _clock_of(world))
+    while publisher.publish().waiting:
+        continue
+    if not book.orders:
+        return
+    world.clock.advance_to(world.clock.now() + world.config.challenge_window_s + 1)
+    anchored = load_anchored_day(world.store, cast.operator.address, day.first_isp)
+
+    def baseline(order: ProsumerOrder) -> bytes:
+        return baselines_of(world, ahead, order).packed[order.meter_id]
+
+    _, missing = settle_orders(suite, cast.relayer, book.orders.values(), anchored, baseline)
+    if missing:
+        world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + world.config.readings_due_s)
+        settle_missing(suite, cast.relayer, missing)
+    world.send_all(
+        [(cast.relayer, "FlexSettlement", "finalise", (order_id,)) for order_id in ahead.flex_orders]
+    )
+    if delivery.direct_group_id is not None:
+        world.send(cast.relayer, "FlexSettlement", "finaliseDirect", delivery.direct_group_id)
+
+
+def _clock_of(world: World) -> SimulatedClock:
+    return SimulatedClock(datetime.fromtimestamp(world.clock.now(), UTC))
+
+
+def _record(suite: Suite, events, chain: Chain) -> ChainRecord:
+    return ChainRecord(
+        chain_id=chain.chain_id,
+        addresses=suite.addresses,
+        events=events,
+        get=suite.call_all,
+        timestamp=chain.block()["timestamp"],
+    )
