@@ -6,7 +6,7 @@ name        grid                   day         what happens
 ``noon``    1-LV-rural1--2-sw      2016-05-20  PV feeds back through a 160 kVA transformer, 209% at 13:00;
                                                DOWN from batteries (added where PV has none), EVs and
                                                heat pumps (data set)
-``evening`` 1-LV-rural3--2-sw      2016-02-09  every home has an EV, nearly every one a heat pump; the
+``evening`` 1-LV-rural3--2-sw      2016-03-16  every home has an EV, nearly every one a heat pump; the
                                                400 kVA transformer is overloaded from 19:15; UP
 ``quiet``   1-LV-semiurb5--2-sw    2016-05-17  the data set as it is: no congestion
 ==========  =====================  ==========  ==========================================================
@@ -56,7 +56,7 @@ class _Definition:
 _DEFINITIONS = {
     # farms and workshops: vehicles stand at the site by day, batteries are empty in the morning
     "noon": _Definition("1-LV-rural1--2-sw", date(2016, 5, 20), Direction.DOWN, (8 * 60, 18 * 60), 0.1),
-    "evening": _Definition("1-LV-rural3--2-sw", date(2016, 2, 9), Direction.UP, (17 * 60, 7 * 60), 0.5),
+    "evening": _Definition("1-LV-rural3--2-sw", date(2016, 3, 16), Direction.UP, (17 * 60, 7 * 60), 0.5),
     "quiet": _Definition("1-LV-semiurb5--2-sw", date(2016, 5, 17), Direction.UP, (17 * 60, 7 * 60), 0.5),
 }
 SCENARIOS = tuple(_DEFINITIONS)

@@ -83,7 +83,7 @@ def test_d_prognoses_raises_when_a_connection_is_in_two_groups():
 
 def test_forecasts_predict_the_evening_congestion_when_default_day(evening):
     """What the pilot relies on: last week's evening announces this one's overload."""
-    first = MarketDay.of(date(2016, 1, 11)).first_isp
+    first = MarketDay.of(date(2016, 2, 15)).first_isp
     net_wh = evening.net_wh(range(first, evening.day.first_isp))
     expected = forecasts(WeeklyNaive(), first, net_wh, evening.day).sum(axis=1)
     metered = evening.net_wh(evening.day).sum(axis=1)

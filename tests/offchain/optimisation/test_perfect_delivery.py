@@ -1,11 +1,18 @@
 """From congestion to relief: what is needed, offered, selected, split and delivered removes the violation."""
 
+from datetime import timedelta
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from offchain.domain.isp import MarketDay
 from offchain.domain.units import Direction
+from offchain.forecasting.method import forecasts
+from offchain.forecasting.weekly_naive import WeeklyNaive
 from offchain.grid.congestion import flexibility_needs
 from offchain.grid.power_flow import PowerFlow, violations
+from offchain.grid.scenario import load_scenario
 from offchain.optimisation.direct_control import ControllableConnection, plan_direct_control
 from offchain.optimisation.disaggregation import disaggregate
 from offchain.optimisation.member import Member
@@ -13,6 +20,7 @@ from offchain.optimisation.offers import build_offer
 from offchain.optimisation.selection import Offer, select_offers
 
 CAP = 400_000
+CACHE = Path(__file__).parents[3] / "build" / "simbench"
 
 
 def need_of(scenario):
@@ -86,3 +94,22 @@ def test_direct_control_removes_the_violation_when_the_market_is_empty(evening):
     for name, curve in control.curves_wh.items():
         after_wh[:, position[name]] -= curve
     assert violations(evening.grid, flow.run(after_wh, reactive_var), evening.day.isps) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_need_from_forecast_removes_the_violation_when_evening(seed):
+    """The whole point of a day-ahead market: what last week's profile asks for is enough for this day."""
+    scenario = load_scenario("evening", seed=seed, cache_dir=CACHE)
+    day, flow = scenario.day, PowerFlow.of(scenario)
+    last_week = MarketDay.of(day.day - timedelta(weeks=1))
+    history_wh = scenario.net_wh(range(last_week.first_isp, last_week.end_isp))
+    expected = forecasts(WeeklyNaive(), last_week.first_isp, history_wh, day)
+    (need,) = flexibility_needs(
+        flow, expected, scenario.reactive_var(last_week), element=scenario.congestion_point
+    )
+    net_wh, reactive_var = scenario.net_wh(day), scenario.reactive_var(day)
+    assert violations(scenario.grid, flow.run(net_wh, reactive_var), day.isps)
+    able = scenario.by_connection(scenario.flexible_wh(day, need.direction))
+    share = able / able.sum(axis=1, keepdims=True)
+    result = flow.run(net_wh - need.quantity_wh[:, None] * share, reactive_var)
+    assert violations(scenario.grid, result, day.isps) == []
