@@ -31,6 +31,7 @@ class Fault(Enum):
     """No answer; an answer with registers that stand still; a status word that says so."""
 
     SILENT = auto()
+    OFFLINE = auto()
     STUCK = auto()
     FAULTY = auto()
 
