@@ -1,6 +1,7 @@
 """Gas scenarios run on the core contracts, rolled back after each, always on the same day.
 
-Calldata costs by its bytes: with ISPs and signatures of another day the same call costs a little more or less.
+Calldata costs by its bytes: with ISPs and signatures of another day the same call costs a little more or
+less.
 """
 
 import pytest
