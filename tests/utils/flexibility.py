@@ -216,7 +216,8 @@ def register(flex: Flexibility, terms: Terms | None = None, **signers) -> int:
     """Registers an agreement, relayed by an outsider."""
     terms = terms or make_terms(flex)
     arguments = signed(flex, terms, **signers)
-    return flex.agreements.register(terms.as_tuple(), *arguments, {"from": flex.actors.outsider}).return_value
+    tx = flex.agreements.register(terms.as_tuple(), *arguments, {"from": flex.actors.outsider})
+    return tx.events["AgreementRegistered"]["agreementId"]
 
 
 # ---------------------------------------------------------------------- market
@@ -271,14 +272,15 @@ def make_request(flex: Flexibility, **changed) -> RequestTerms:
 
 def publish(flex: Flexibility, quantities: dict[int, int] = REQUESTED, **changed) -> int:
     terms = make_request(flex, **changed)
-    return flex.market.publishRequest(
+    tx = flex.market.publishRequest(
         terms.as_tuple(), curve(quantities, terms.isp_count), {"from": flex.actors.dso}
-    ).return_value
+    )
+    return tx.events["RequestPublished"]["requestId"]
 
 
 def commit_baseline(flex: Flexibility, committer, *, kind=BASELINE, day=None, isp_count=ISP_COUNT) -> int:
     day = flex.day if day is None else day
-    return flex.commitments.commit(
+    tx = flex.commitments.commit(
         kind,
         POINT,
         method_id("mid-4-of-6", "1"),
@@ -289,25 +291,24 @@ def commit_baseline(flex: Flexibility, committer, *, kind=BASELINE, day=None, is
         flex.now - HOUR,
         keccak(b"data"),
         {"from": committer},
-    ).return_value
+    )
+    return tx.events["Committed"]["commitmentId"]
 
 
 def place(flex: Flexibility, request_id: int, quantities=REQUESTED, *, price=250_003, aggregator=None) -> int:
     """An offer with a baseline committed for it."""
     aggregator = aggregator or flex.actors.aggregator
     commitment_id = commit_baseline(flex, aggregator)
-    return flex.market.placeOffer(
-        request_id, price, commitment_id, curve(quantities), {"from": aggregator}
-    ).return_value
+    tx = flex.market.placeOffer(request_id, price, commitment_id, curve(quantities), {"from": aggregator})
+    return tx.events["OfferPlaced"]["offerId"]
 
 
 def select(flex: Flexibility, request_id: int, selections, requested=REQUESTED) -> list[int]:
     """Selects ``(offer id, offered, ordered)`` just after the gate."""
     clock.move_to(flex.market.request(request_id)["terms"]["gateClosure"] + 1)
     packed = [(offer_id, curve(offered), curve(ordered)) for offer_id, offered, ordered in selections]
-    return list(
-        flex.market.select(request_id, curve(requested), packed, {"from": flex.actors.dso}).return_value
-    )
+    tx = flex.market.select(request_id, curve(requested), packed, {"from": flex.actors.dso})
+    return [ordered["flexOrderId"] for ordered in tx.events["FlexOrdered"]]
 
 
 def order(flex: Flexibility, ordered=REQUESTED) -> tuple[int, int, int]:
