@@ -14,8 +14,8 @@ HEAT_PUMP_Q_PER_P = 0.4
 """Reactive to active power of the data set's heat pumps: cos phi 0.93."""
 WEEK_ISPS = 672
 BATTERY_POWER_PER_PV = 0.5
-BATTERY_HOURS = 2
-"""Added batteries: 0.5 W of power for each W of PV, two hours deep as the data set's own."""
+BATTERY_HOURS = 3
+"""Added batteries: 0.5 W of power for each W of PV, three hours deep: enough for a sunny midday."""
 
 
 def ev_limits(rng: np.random.Generator, rated_w: int) -> dict[str, int]:

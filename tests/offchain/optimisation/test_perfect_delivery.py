@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from offchain.baseline.history import History
 from offchain.domain.isp import MarketDay
 from offchain.domain.units import Direction
 from offchain.forecasting.method import forecasts
+from offchain.forecasting.uncertainty import error_quantile_wh
 from offchain.forecasting.weekly_naive import WeeklyNaive
 from offchain.grid.congestion import flexibility_needs
 from offchain.grid.power_flow import PowerFlow, violations
@@ -113,3 +115,22 @@ def test_need_from_forecast_removes_the_violation_when_evening(seed):
     share = able / able.sum(axis=1, keepdims=True)
     result = flow.run(net_wh - need.quantity_wh[:, None] * share, reactive_var)
     assert violations(scenario.grid, result, day.isps) == []
+
+
+def test_need_from_forecast_and_its_errors_removes_the_violation_when_noon(noon):
+    """Last week was cloudier: only with the forecast's own past errors does the DSO buy enough."""
+    day, flow = noon.day, PowerFlow.of(noon)
+    first = MarketDay.of(day.day - timedelta(days=60)).first_isp
+    history_wh = noon.net_wh(range(first, day.first_isp))
+    total = History(first, history_wh.sum(axis=1))
+    more_feed_in = np.minimum(error_quantile_wh(WeeklyNaive(), total, day, 0.2), 0)
+    expected = forecasts(WeeklyNaive(), first, history_wh, day) + more_feed_in[:, None] / history_wh.shape[1]
+    last_week = MarketDay.of(day.day - timedelta(weeks=1))
+    (need,) = flexibility_needs(flow, expected, noon.reactive_var(last_week), element=noon.congestion_point)
+    able = noon.by_connection(noon.flexible_wh(day, need.direction))
+    members = portfolio(noon, noon.prosumers, able, need.direction, np.random.default_rng(3))
+    position = {c.id: i for i, c in enumerate(noon.connections)}
+    after_wh = noon.net_wh(day)
+    for member_id, curve in disaggregate(need.quantity_wh, members, need.direction).curves_wh.items():
+        after_wh[:, position[member_id]] += curve
+    assert violations(noon.grid, flow.run(after_wh, noon.reactive_var(day)), day.isps) == []
