@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from offchain.grid.scenario import SCENARIOS
 from offchain.domain.errors import DomainError
+from offchain.grid.scenario import SCENARIOS
 
 HOUR = 3_600
 

@@ -1,4 +1,4 @@
-"""The day itself: devices follow their orders, meters are read, what fails is reassigned (LL-UC08 and LL-UC09)."""
+"""The day itself: devices follow their orders, meters are read, what fails is reassigned (LL-UC08, LL-UC09)."""
 
 import asyncio
 import logging
@@ -115,9 +115,7 @@ class _Site:
         for meter_id in self.meter_ids:
             host, port, unit_id = self.simulator.address_of(meter_id)
             if (host, port) not in endpoints:
-                endpoints[host, port] = await stack.enter_async_context(
-                    ModbusEndpoint(host, port)
-                )
+                endpoints[host, port] = await stack.enter_async_context(ModbusEndpoint(host, port))
             endpoint = endpoints[host, port]
             source = ModbusMeterSource(endpoint, unit_id, meter_id, REFERENCE_MAP, self.clock)
             sources.setdefault((host, port), []).append(source)
@@ -125,7 +123,7 @@ class _Site:
         return list(sources.values()), downlinks
 
     def _points(self) -> list[MeteringPoint]:
-        """Plausibility limits: what all devices of a connection can take and give at once, and half as much again."""
+        """Plausibility limits: what all devices of a connection take and give at once, and half as much again."""
         points = []
         for meter_id, connection in zip(self.meter_ids, self.world.scenario.connections, strict=True):
             assets = [self.world.scenario.assets[i] for i in connection.assets]
@@ -177,7 +175,7 @@ class _Site:
             self._control_directly()
 
     async def _steer(self, isp: int, position: int, downlinks: dict[bytes, ModbusDownlink]) -> None:
-        """Each home's energy manager brings its net consumption to baseline less (or plus) what was ordered."""
+        """Each home's energy manager brings its net consumption to the baseline less (UP) what was ordered."""
         setpoints = []
         for meter_id, quantity_wh, direction, baseline_wh in self._due(position):
             change_wh = self._change_wh(meter_id, position, quantity_wh, direction, baseline_wh)
@@ -296,7 +294,7 @@ class _Site:
         self.result.direct_group_id = world.suite.event(receipt, "DirectGroupOpened").args["groupId"]
 
     def _curtailable_wh(self) -> np.ndarray:
-        """What the DSO can take off per connection and ISP: expected flexible use, within the technical limit."""
+        """What the DSO can take off per connection and ISP: expected flexible use within the limits."""
         expected = np.maximum(self.ahead.forecast_wh, 0).astype(np.int64)
         return np.minimum(expected, self.flexible_wh[Direction.UP])
 
@@ -320,7 +318,7 @@ class _Site:
 
 
 def baselines_of(world: World, ahead: DayAhead, order: ProsumerOrder) -> CommittedCurves:
-    """Committed baselines that an order is measured against: its aggregator's, or the DSO's for direct orders."""
+    """Committed baselines of an order: its aggregator's, or the DSO's for direct orders."""
     agreement_id = order.terms["agreementId"]
     return ahead.committed[world.member_of[agreement_id][1] if agreement_id else -1]
 

@@ -127,7 +127,7 @@ def _register_grid(world: World) -> None:
 
 
 def _fund(world: World) -> None:
-    """Tokens from the desk: budgets, working capital, bonds (prosumers' bonds are advanced by their aggregators)."""
+    """Tokens from the desk: budgets, working capital, bonds; aggregators advance those of prosumers."""
     cast, prices = world.cast, world.config.prices
     capital = {cast.dso: 20_000 * UTOKEN, cast.operator: prices.operator_bond}
     members = _members(world)
@@ -244,7 +244,7 @@ def _market_limits(assets: Iterable[Asset]) -> tuple[int, int]:
 
 
 def _technical_limits(assets: Iterable[Asset]) -> tuple[int, int]:
-    """What the DSO can switch: everything that takes power off (UP), and feed-in or flexible load (DOWN) [W]."""
+    """What the DSO can switch: all that takes power (UP), feed-in and flexible load (DOWN) [W]."""
     assets = list(assets)
     up_w = sum(a.max_import_w for a in assets)
     down_w = sum(a.max_export_w for a in assets) + sum(a.max_import_w for a in assets if a.flexible)

@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 from eth_hash.auto import keccak
 
+from offchain.baseline.history import day_type
 from offchain.baseline.method import baseline_method, baselines
 from offchain.domain.curves import pack_baseline, pack_quantities
 from offchain.domain.isp import MarketDay
@@ -25,6 +26,7 @@ from offchain.pilot.world import World
 BASELINE = "mid_4_of_6@1"
 FORECAST = "weekly_naive@1"
 HISTORY_DAYS = 21
+SIMILAR_DAYS = 6
 YELLOW = 1
 
 
@@ -209,10 +211,9 @@ def _members(
 ) -> dict[str, tuple[int, Member]]:
     """Members of an aggregator that are not standby, by agreement id."""
     scenario, day = world.scenario, world.day
-    # What the devices can be expected to move: from their use a week before, as the forecast of the connection.
-    expected = scenario.asset_wh(_week_before(day))
-    asset_possible = scenario.flexible_wh(day, direction, asset_wh=expected)
-    possible_wh = scenario.by_connection(asset_possible)
+    possible_wh = scenario.by_connection(
+        scenario.flexible_wh(day, direction, asset_wh=_expected_use_wh(world))
+    )
     members = {}
     for agreement_id, (connection, owner) in world.member_of.items():
         terms = world.terms[agreement_id]
@@ -237,6 +238,23 @@ def _members(
         )
         members[member.id] = (agreement_id, member)
     return members
+
+
+def _expected_use_wh(world: World) -> np.ndarray:
+    """Expected net consumption per device: mean of the days that the baselines look at, whole Wh.
+
+    Devices and baseline of a connection are expected from the same days, so that nobody is asked to take more
+    off than its baseline has.
+    """
+    day, found = world.day, []
+    back = 2
+    while len(found) < SIMILAR_DAYS:
+        candidate = day.day - timedelta(days=back)
+        if day_type(candidate) is day_type(day.day):
+            first = MarketDay.of(candidate, ZONE).first_isp
+            found.append(world.scenario.asset_wh(range(first, first + day.isp_count)))
+        back += 1
+    return np.mean(found, axis=0).astype(np.int64)
 
 
 def _offer(

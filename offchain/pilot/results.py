@@ -108,7 +108,7 @@ def collect(
     return PilotResult(report, details, audit)
 
 
-# ---------------------------------------------------------------------------------------------------- metered day
+# ------------------------------------------------------------------ metered day
 
 
 def _metered(world: World, ahead: DayAhead) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ def _position(world: World, meter_id: bytes) -> int:
     return next(p.position for p in world.cast.prosumers if p.meter_id == meter_id)
 
 
-# ---------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------ figures
 
 
 def world_loading(world: World, result: PowerFlowResult) -> np.ndarray:
@@ -242,7 +242,7 @@ def _chain(chain: Chain, missing: np.ndarray) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------- details
+# ------------------------------------------------------------------ details
 
 
 def _series(values: np.ndarray, digits: int) -> list[float]:

@@ -114,7 +114,7 @@ def _deploy(chain: Chain, cast, config: PilotConfig, path: Path, progress: Progr
 
 
 def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) -> None:
-    """Anchor the metered day, settle every order, finalise every group; nobody but the meter operator is needed."""
+    """Anchor the metered day, settle every order, finalise every group; anybody can but for the anchoring."""
     day, cast, suite = world.day, world.cast, world.suite
     world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + SECONDS_PER_ISP)
     close_day(world)
