@@ -26,6 +26,11 @@ contract HostileToken {
         balanceOf[to] += amount;
     }
 
+    /// Takes tokens away from their holder.
+    function burn(address from, uint256 amount) external {
+        balanceOf[from] -= amount;
+    }
+
     /// From now on every transfer calls `target` with `data`, and fails as that call fails.
     function setCallback(address target, bytes calldata data) external {
         _calledBack = target;
