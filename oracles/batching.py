@@ -1,23 +1,21 @@
 """Batches: all meters of a market day, or of one ISP, under one Merkle root, handed to the outbox."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from eth_hash.auto import keccak
 from sqlalchemy import Connection
 
-from offchain.chain.leaves import meter_day_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
 from offchain.domain.curves import pack_readings
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
+from offchain.flexibility.metered_days import day_tree
 from offchain.store import Store
 from offchain.store.batches import (
     Batch,
     BatchKind,
     BatchStatus,
     MeterDayRow,
-    get_batch,
     insert_batch,
     latest_batch,
     meter_days_of,
@@ -33,20 +31,6 @@ READING_LEAF = keccak(b"gridpact.reading.leaf.v1")
 def anchor_topic(operator: str) -> str:
     """Topic of the outbox for the batches of one meter operator."""
     return f"anchor:{operator}"
-
-
-class ProvenDay(NamedTuple):
-    """A meter-day with the proof that it is in its batch: what settlement brings to the chain."""
-
-    day: MeterDayRow
-    proof: list[bytes]
-
-
-def day_tree(days: Iterable[MeterDayRow]) -> MerkleTree:
-    """Tree over the meter-days of a batch, in the order given."""
-    return MerkleTree(
-        [meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days]
-    )
 
 
 def day_data_hash(days: Iterable[MeterDayRow]) -> bytes:
@@ -179,21 +163,3 @@ class Batcher:
         key = f"{batch.kind}:{batch.operator}:{batch.first_isp}:{batch.version}"
         enqueue(connection, key, anchor_topic(batch.operator), batch_id, now=now)
         return batch._replace(id=batch_id)
-
-
-def proven_days(store: Store, batch_id: int) -> dict[bytes, ProvenDay]:
-    """Meter-days of a batch with their proofs, by meter id.
-
-    Raises
-    ------
-    DomainError
-        The stored values do not lead to the root of the batch.
-    """
-    with store.read() as connection:
-        batch, days = get_batch(connection, batch_id), meter_days_of(connection, batch_id)
-    tree = day_tree(days)
-    if tree.root != batch.root:
-        raise DomainError(
-            f"batch {batch_id}: stored meter-days do not lead to its root", hint="restore the store"
-        )
-    return {d.meter_id: ProvenDay(d, proof) for d, proof in zip(days, tree.proofs(), strict=True)}

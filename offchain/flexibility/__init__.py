@@ -1,1 +1,1 @@
-"""Flows of HL-UC01 on chain: commit, request, offer, dispatch, reassign, settle, from what the store holds."""
+"""Flows of HL-UC01 on chain, from what the store holds: commit, dispatch, reassign, settle."""

@@ -1,4 +1,4 @@
-"""Near-real-time check of orders against signed readings, and standby for what is missing (LL-UC08 of D2.5)."""
+"""Orders against signed readings in near real time, and standby for what is missing (LL-UC08 of D2.5)."""
 
 from collections.abc import Callable, Mapping
 

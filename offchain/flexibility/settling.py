@@ -1,55 +1,30 @@
 """Settlement of a day from the store: anyone can run it, the contract decides (LL-UC04, LL-UC10)."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
 from offchain.chain.client import Receipt
 from offchain.chain.contracts import Suite
-from offchain.chain.leaves import meter_day_leaf, values_hash
-from offchain.chain.merkle import MerkleTree
-from offchain.domain.errors import DomainError
+from offchain.flexibility.metered_days import ProvenDay
 from offchain.flexibility.orders import ProsumerOrder
-from offchain.store import Store
-from offchain.store.batches import BatchKind, MeterDayRow, latest_batch, meter_days_of
-
-
-@dataclass(frozen=True)
-class AnchoredDay:
-    """The latest day batch of an operator: meter-days and their proofs."""
-
-    days: Mapping[bytes, MeterDayRow]
-    proofs: Mapping[bytes, list[bytes]]
-
-
-def load_anchored_day(store: Store, operator: str, first_isp: int) -> AnchoredDay:
-    """Meter-days of an operator's latest batch, with proofs rebuilt from the store."""
-    with store.read() as connection:
-        batch = latest_batch(connection, BatchKind.DAY, operator, first_isp)
-        if batch is None:
-            raise DomainError(
-                f"no day batch of {operator} from ISP {first_isp} in the store", hint="close the day first"
-            )
-        days = meter_days_of(connection, batch.id)
-    tree = MerkleTree(
-        [meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days]
-    )
-    proofs = tree.proofs()
-    return AnchoredDay(
-        {day.meter_id: day for day in days},
-        {day.meter_id: proof for day, proof in zip(days, proofs, strict=True)},
-    )
 
 
 def settle_orders(
     suite: Suite,
     sender: LocalAccount,
     orders: Iterable[ProsumerOrder],
-    anchored: AnchoredDay,
+    metered: Mapping[bytes, ProvenDay],
     baselines: Callable[[ProsumerOrder], bytes],
 ) -> tuple[list[Receipt], list[ProsumerOrder]]:
     """Settle every order whose meter has a day in the batch, failing orders before those that replace them.
+
+    Parameters
+    ----------
+    metered : mapping
+        Metered days of the latest batch with their proofs, by meter id.
+    baselines : callable
+        Packed baseline of an order, as it was committed.
 
     Returns
     -------
@@ -57,8 +32,8 @@ def settle_orders(
         Missing are the orders without a metered day: they wait for the readings to be overdue.
     """
     waiting = sorted(orders, key=lambda order: order.id)
-    missing = [order for order in waiting if order.meter_id not in anchored.days]
-    waiting = [order for order in waiting if order.meter_id in anchored.days]
+    missing = [order for order in waiting if order.meter_id not in metered]
+    waiting = [order for order in waiting if order.meter_id in metered]
     held_back = {order.id for order in missing}
     receipts: list[Receipt] = []
     while waiting:
@@ -68,7 +43,7 @@ def settle_orders(
             break
         calls = []
         for order in ready:
-            day = anchored.days[order.meter_id]
+            day, proof = metered[order.meter_id]
             evidence = {
                 "quantitiesWh": order.quantities,
                 "takenWh": order.taken,
@@ -80,7 +55,7 @@ def settle_orders(
                     "values": day.values,
                     "signature": day.signature,
                 },
-                "proof": anchored.proofs[order.meter_id],
+                "proof": proof,
             }
             calls.append(
                 (sender, suite.prepare("FlexSettlement", "settle", (order.id, order.terms, evidence)))

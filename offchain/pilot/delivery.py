@@ -1,4 +1,4 @@
-"""The day itself: devices follow their orders, meters are read, what fails is reassigned (LL-UC08, LL-UC09)."""
+"""The day itself: devices follow orders, meters are read, what fails is reassigned (LL-UC08, LL-UC09)."""
 
 import asyncio
 import logging
@@ -18,6 +18,7 @@ from offchain.flexibility.reassigning import reassign, shortfall_wh
 from offchain.optimisation.direct_control import ControllableConnection, plan_direct_control
 from offchain.pilot.planning import DayAhead
 from offchain.pilot.world import World
+from offchain.store.batches import Batch
 from oracles.batching import Batcher
 from oracles.clock import SimulatedClock
 from oracles.coordinator import EndpointCoordinator
@@ -123,7 +124,7 @@ class _Site:
         return list(sources.values()), downlinks
 
     def _points(self) -> list[MeteringPoint]:
-        """Plausibility limits: what all devices of a connection take and give at once, and half as much again."""
+        """Plausibility limits: what all devices of a connection take and give at once, half as much again."""
         points = []
         for meter_id, connection in zip(self.meter_ids, self.world.scenario.connections, strict=True):
             assets = [self.world.scenario.assets[i] for i in connection.assets]
@@ -175,7 +176,7 @@ class _Site:
             self._control_directly()
 
     async def _steer(self, isp: int, position: int, downlinks: dict[bytes, ModbusDownlink]) -> None:
-        """Each home's energy manager brings its net consumption to the baseline less (UP) what was ordered."""
+        """Each home's energy manager brings net consumption to the baseline less (UP) what was ordered."""
         setpoints = []
         for meter_id, quantity_wh, direction, baseline_wh in self._due(position):
             change_wh = self._change_wh(meter_id, position, quantity_wh, direction, baseline_wh)
@@ -323,15 +324,14 @@ def baselines_of(world: World, ahead: DayAhead, order: ProsumerOrder) -> Committ
     return ahead.committed[world.member_of[agreement_id][1] if agreement_id else -1]
 
 
-def close_day(world: World) -> None:
+def close_day(world: World) -> Batch:
     """Close the metered day: sign every meter-day, build the batch, hand it to the outbox."""
     cast = world.cast
     domain = metering_domain(world.chain.chain_id, world.suite.address("MeteringLedger"))
     keys = GatewayKeys(domain, {p.meter_id: p.device.secret for p in cast.prosumers})
     clock = SimulatedClock(isp_start(world.day.end_isp + 1))
-    Batcher(world.store, cast.operator.address, [p.meter_id for p in cast.prosumers], keys, clock).close_day(
-        world.day
-    )
+    meter_ids = [p.meter_id for p in cast.prosumers]
+    return Batcher(world.store, cast.operator.address, meter_ids, keys, clock).close_day(world.day)
 
 
 def _take(drawn: list[bytes], count: int) -> list[bytes]:

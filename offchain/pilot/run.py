@@ -15,8 +15,9 @@ from offchain.chain.deployment import Deployment, Web3Executor
 from offchain.chain.indexer import read_events
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import UTOKEN
+from offchain.flexibility.metered_days import proven_days
 from offchain.flexibility.orders import OrderBook, ProsumerOrder
-from offchain.flexibility.settling import load_anchored_day, settle_missing, settle_orders
+from offchain.flexibility.settling import settle_missing, settle_orders
 from offchain.grid.power_flow import PowerFlow
 from offchain.grid.scenario import load_scenario
 from offchain.pilot.cast import commitment, make_cast
@@ -117,19 +118,19 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
     """Anchor the metered day, settle every order, finalise every group; anybody can but for the anchoring."""
     day, cast, suite = world.day, world.cast, world.suite
     world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + SECONDS_PER_ISP)
-    close_day(world)
+    batch = close_day(world)
     publisher = Publisher(world.store, ChainAnchor(suite, cast.operator), _clock_of(world))
     while publisher.publish().waiting:
         continue
     if not book.orders:
         return
     world.clock.advance_to(world.clock.now() + world.config.challenge_window_s + 1)
-    anchored = load_anchored_day(world.store, cast.operator.address, day.first_isp)
+    metered = proven_days(world.store, batch.id)
 
     def baseline(order: ProsumerOrder) -> bytes:
         return baselines_of(world, ahead, order).packed[order.meter_id]
 
-    _, missing = settle_orders(suite, cast.relayer, book.orders.values(), anchored, baseline)
+    _, missing = settle_orders(suite, cast.relayer, book.orders.values(), metered, baseline)
     if missing:
         world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + world.config.readings_due_s)
         settle_missing(suite, cast.relayer, missing)

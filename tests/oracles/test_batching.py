@@ -11,11 +11,12 @@ from offchain.chain.signatures import METER_DAY, address_of, recover, signing_ke
 from offchain.domain.curves import pack_readings
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import MarketDay, isp_start
+from offchain.flexibility.metered_days import proven_days
 from offchain.store.batches import BatchKind, BatchStatus, meter_days_of
 from offchain.store.outbox import open_items
 from offchain.store.readings import ReadingRow, insert_readings
 from offchain.store.tables import meter_days
-from oracles.batching import Batcher, anchor_topic, proven_days
+from oracles.batching import Batcher, anchor_topic
 from oracles.clock import SimulatedClock
 
 OPERATOR = "0x" + "22" * 20

@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+from offchain.flexibility.metered_days import proven_days
 from offchain.store import open_store
 from offchain.store.batches import BatchKind, BatchStatus, batches_with_status
 from offchain.store.outbox import open_items
 from offchain.store.readings import load_register_states, readings_of_meter
-from oracles.batching import anchor_topic, proven_days
+from oracles.batching import anchor_topic
 from tests.oracles import feeder
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,42 @@
+"""Metered days of an anchored batch with their proofs: what settlement brings to the chain."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from offchain.chain.leaves import meter_day_leaf, values_hash
+from offchain.chain.merkle import MerkleTree
+from offchain.domain.errors import DomainError
+from offchain.store import Store
+from offchain.store.batches import MeterDayRow, get_batch, meter_days_of
+
+
+class ProvenDay(NamedTuple):
+    """A meter-day with the proof that it is in its batch: what settlement brings to the chain."""
+
+    day: MeterDayRow
+    proof: list[bytes]
+
+
+def day_tree(days: Iterable[MeterDayRow]) -> MerkleTree:
+    """Tree over the meter-days of a batch, in the order given."""
+    return MerkleTree(
+        [meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days]
+    )
+
+
+def proven_days(store: Store, batch_id: int) -> dict[bytes, ProvenDay]:
+    """Meter-days of a batch with their proofs, by meter id.
+
+    Raises
+    ------
+    DomainError
+        The stored values do not lead to the root of the batch.
+    """
+    with store.read() as connection:
+        batch, days = get_batch(connection, batch_id), meter_days_of(connection, batch_id)
+    tree = day_tree(days)
+    if tree.root != batch.root:
+        raise DomainError(
+            f"batch {batch_id}: stored meter-days do not lead to its root", hint="restore the store"
+        )
+    return {d.meter_id: ProvenDay(d, proof) for d, proof in zip(days, tree.proofs(), strict=True)}
