@@ -71,13 +71,9 @@ class History:
 
     def __post_init__(self) -> None:
         if self.net_wh.ndim != 1 or not np.issubdtype(self.net_wh.dtype, np.integer):
-            raise DomainError(
-                f"history must be one row of integers [Wh], got {self.net_wh.dtype} {self.net_wh.shape}"
-            )
+            raise DomainError(f"history must be one row of integers [Wh], got {self.net_wh.dtype} {self.net_wh.shape}")
         if self.known is not None and self.known.shape != self.net_wh.shape:
-            raise DomainError(
-                f"history has {self.net_wh.size} values and {self.known.size} marks of known ones"
-            )
+            raise DomainError(f"history has {self.net_wh.size} values and {self.known.size} marks of known ones")
 
     def values_of(self, day: MarketDay) -> np.ndarray | None:
         """Net consumption of a whole day [Wh], None where it is not covered or misses a reading."""
@@ -127,9 +123,7 @@ class History:
                     found.append(values)
             candidate -= timedelta(days=1)
         if len(found) < count:
-            raise InsufficientHistoryError(
-                available=len(found), required=count, what=f"{wanted} days before {day.day}"
-            )
+            raise InsufficientHistoryError(available=len(found), required=count, what=f"{wanted} days before {day.day}")
         return np.stack(found)
 
 

@@ -61,9 +61,7 @@ def connections_below(grid: GridData, element: str, connection_bus: Sequence[int
         fed = reached
     below = np.flatnonzero(~fed[np.asarray(connection_bus)])
     if not below.size:
-        raise DomainError(
-            f"grid {grid.code}: {element} feeds no connection alone", hint="choose a radial element"
-        )
+        raise DomainError(f"grid {grid.code}: {element} feeds no connection alone", hint="choose a radial element")
     return below
 
 

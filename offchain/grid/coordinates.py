@@ -47,8 +47,7 @@ def grid_map(scenario: Scenario) -> GridMap:
 
     return GridMap(
         points=tuple(
-            MapPoint(name, lon[i], lat[i], connection_at.get(i))
-            for i, name in enumerate(grid.bus_name.tolist())
+            MapPoint(name, lon[i], lat[i], connection_at.get(i)) for i, name in enumerate(grid.bus_name.tolist())
         ),
         lines=segments(grid.line_name, grid.line_from, grid.line_to),
         transformers=segments(grid.trafo_name, grid.trafo_hv, grid.trafo_lv),

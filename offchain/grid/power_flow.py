@@ -111,9 +111,7 @@ class PowerFlow:
         """Power flow of a scenario's grid with its connections as columns."""
         return cls(scenario.grid, scenario.connection_bus)
 
-    def run(
-        self, net_wh: np.ndarray, reactive_var: np.ndarray | None = None, *, threads: int = 2
-    ) -> PowerFlowResult:
+    def run(self, net_wh: np.ndarray, reactive_var: np.ndarray | None = None, *, threads: int = 2) -> PowerFlowResult:
         """Power flow for quarter hours of constant power.
 
         Parameters

@@ -118,9 +118,7 @@ class Scenario:
         """Reactive power of every connection, shape (n_isps, n_connections), consumption positive [var]."""
         return self.by_connection(self._asset_power(isps, self.grid.profile_q, "q_var"))
 
-    def flexible_wh(
-        self, day: MarketDay, direction: Direction, *, asset_wh: np.ndarray | None = None
-    ) -> np.ndarray:
+    def flexible_wh(self, day: MarketDay, direction: Direction, *, asset_wh: np.ndarray | None = None) -> np.ndarray:
         """Most that each asset can change its net consumption in ``direction``, power limits alone.
 
         Energy over the day is limited besides, by ``Asset.up_energy_wh`` and ``Asset.down_energy_wh``.

@@ -145,9 +145,7 @@ def simbench_net(code: str):
     try:
         import simbench
     except ImportError as exc:
-        raise PermanentError(
-            "the package simbench is not installed", hint="install the extra 'grid'"
-        ) from exc
+        raise PermanentError("the package simbench is not installed", hint="install the extra 'grid'") from exc
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
@@ -203,9 +201,7 @@ def _read_simbench(code: str) -> GridData:
         unit_bus=np.concatenate([t.bus.map(position).to_numpy(int) for t, *_ in units]),
         unit_profile=np.concatenate([t.profile.to_numpy(str) for t, *_ in units]),
         unit_p_w=np.concatenate([sign * t.p_mw.to_numpy(float) * 1e6 for t, _, sign, _ in units]),
-        unit_q_var=np.concatenate(
-            [t[q].to_numpy(float) * 1e6 if q else np.zeros(len(t)) for t, *_, q in units]
-        ),
+        unit_q_var=np.concatenate([t[q].to_numpy(float) * 1e6 if q else np.zeros(len(t)) for t, *_, q in units]),
         unit_energy_wh=np.concatenate(
             [np.zeros(len(net.load) + len(net.sgen)), net.storage.max_e_mwh.to_numpy(float) * 1e6]
         ),

@@ -92,10 +92,7 @@ def evening_uptake(
     climates = sorted(str(p) for p in set(data.unit_profile) if p.startswith(HEAT_PUMP_PREFIXES))
     chargers = sorted(HOME_CHARGERS)
     assert all(name.startswith(EV_PREFIXES) for name in chargers)
-    owners = {
-        kind: {a.connection for a in present if a.kind is kind}
-        for kind in (AssetKind.EV, AssetKind.HEAT_PUMP)
-    }
+    owners = {kind: {a.connection for a in present if a.kind is kind} for kind in (AssetKind.EV, AssetKind.HEAT_PUMP)}
     order = rng.permutation(homes)
     added: list[Asset] = []
     for kind in (AssetKind.EV, AssetKind.HEAT_PUMP):

@@ -72,10 +72,7 @@ def plan_direct_control(need_wh: np.ndarray, connections: Sequence[ControllableC
     possible_wh = np.array([c.possible_wh for c in ranked], dtype=np.int64).reshape(len(ranked), need_wh.size)
     everything = possible_wh.sum(axis=1)
     limits_wh = np.array(
-        [
-            e if c.energy_limit_wh is None else c.energy_limit_wh
-            for c, e in zip(ranked, everything, strict=True)
-        ],
+        [e if c.energy_limit_wh is None else c.energy_limit_wh for c, e in zip(ranked, everything, strict=True)],
         dtype=np.int64,
     )
 

@@ -70,9 +70,7 @@ def build_offer(
         None when nothing can be offered.
     """
     request_wh = np.asarray(request_wh, dtype=np.int64)
-    within_cap = [
-        m for m in members if m.reward_utoken_per_kwh * (BPS + margin_bps) <= price_cap_utoken_per_kwh * BPS
-    ]
+    within_cap = [m for m in members if m.reward_utoken_per_kwh * (BPS + margin_bps) <= price_cap_utoken_per_kwh * BPS]
     ranked = sorted(within_cap, key=lambda m: (m.reward_utoken_per_kwh, m.id))
     capacity_wh = capacities_wh(ranked, direction, request_wh.size)
     rewards = [m.reward_utoken_per_kwh for m in ranked]

@@ -58,9 +58,7 @@ def select_offers(
     for offer in ranked:
         if offer.quantity_wh.shape != request_wh.shape:
             raise DomainError(f"offer {offer.id}: {offer.quantity_wh.size} values for {request_wh.size} ISPs")
-    offered_wh = np.array([o.quantity_wh for o in ranked], dtype=np.int64).reshape(
-        len(ranked), request_wh.size
-    )
+    offered_wh = np.array([o.quantity_wh for o in ranked], dtype=np.int64).reshape(len(ranked), request_wh.size)
     plan = cover(
         request_wh,
         offered_wh,

@@ -149,12 +149,9 @@ def _chosen(
     # rows: demand of an ISP; supply <= limit * use; supply >= least * use; flow <= capacity * use
     at_most, at_least, flow_row = isps, isps + suppliers, isps + 2 * suppliers
     flow_of = [np.flatnonzero(supplier == k) for k in range(suppliers)]
-    use_rows = [
-        np.concatenate([[at_most + k, at_least + k], flow_row + flow_of[k]]) for k in range(suppliers)
-    ]
+    use_rows = [np.concatenate([[at_most + k, at_least + k], flow_row + flow_of[k]]) for k in range(suppliers)]
     use_values = [
-        -np.concatenate([[limit_wh[k], least_wh[k]], capacity_wh[k, isp[flow_of[k]]]])
-        for k in range(suppliers)
+        -np.concatenate([[limit_wh[k], least_wh[k]], capacity_wh[k, isp[flow_of[k]]]]) for k in range(suppliers)
     ]
     solver = _solver()
     solver.setOptionValue("mip_rel_gap", MIP_GAP if costs else 0.0)

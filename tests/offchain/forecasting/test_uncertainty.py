@@ -26,9 +26,7 @@ def test_error_quantile_covers_its_share_when_errors_are_random():
     history = history_of(47, np.random.default_rng(5))
     margin = error_quantile_wh(WeeklyNaive(), history, DAY, 0.8)
     last = [MarketDay.of(date(2016, 2, d)) for d in range(1, 29)]
-    covered = [
-        (history.values_of(d) - WeeklyNaive().forecast(history, d) <= margin + 1e-9).mean() for d in last
-    ]
+    covered = [(history.values_of(d) - WeeklyNaive().forecast(history, d) <= margin + 1e-9).mean() for d in last]
     assert np.mean(covered) == pytest.approx(0.8, abs=0.03)
 
 

@@ -39,9 +39,7 @@ def test_flexibility_needs_is_least_and_enough_when_congested(name, direction, r
 def test_flexibility_needs_fits_what_devices_can_move_when_default_days(noon, evening):
     for scenario in (noon, evening):
         flow, net_wh, reactive_var, able = expected(scenario)
-        (need,) = flexibility_needs(
-            flow, net_wh, reactive_var, element=scenario.congestion_point, flexible_wh=able
-        )
+        (need,) = flexibility_needs(flow, net_wh, reactive_var, element=scenario.congestion_point, flexible_wh=able)
         assert (able[need.direction].sum(axis=1) >= 1.5 * need.quantity_wh).all()
 
 
@@ -57,9 +55,7 @@ def test_flexibility_needs_is_larger_when_margin_is_lower(evening):
 
 def test_flexibility_needs_is_empty_when_quiet(quiet):
     flow, net_wh, reactive_var, able = expected(quiet)
-    assert (
-        flexibility_needs(flow, net_wh, reactive_var, element=quiet.congestion_point, flexible_wh=able) == []
-    )
+    assert flexibility_needs(flow, net_wh, reactive_var, element=quiet.congestion_point, flexible_wh=able) == []
 
 
 def test_flexibility_needs_has_both_directions_when_both_occur(noon):

@@ -54,11 +54,7 @@ def test_net_wh_equals_simbench_when_nothing_was_added(quiet):
     import simbench
 
     values = simbench.get_absolute_values(simbench_net(quiet.code), True)
-    mw = (
-        values["load", "p_mw"].sum(axis=1)
-        - values["sgen", "p_mw"].sum(axis=1)
-        + values["storage", "p_mw"].sum(axis=1)
-    )
+    mw = values["load", "p_mw"].sum(axis=1) - values["sgen", "p_mw"].sum(axis=1) + values["storage", "p_mw"].sum(axis=1)
     rows = np.arange(quiet.day.first_isp, quiet.day.end_isp) - YEAR_FIRST_ISP
     total_wh = quiet.net_wh(quiet.day).sum(axis=1)
     assert np.abs(total_wh - mw.to_numpy()[rows] * 1e6 / 4).max() <= 0.5 * len(quiet.assets)
@@ -75,9 +71,7 @@ def test_profile_rows_are_isps_when_compared_with_the_time_column(quiet):
 
     stamps = simbench_net(quiet.code).profiles["load"]["time"]
     zone = ZoneInfo("Europe/Berlin")
-    calendar = [
-        isp_start(YEAR_FIRST_ISP + r).astimezone(zone).strftime("%d.%m.%Y %H:%M") for r in range(YEAR_ISPS)
-    ]
+    calendar = [isp_start(YEAR_FIRST_ISP + r).astimezone(zone).strftime("%d.%m.%Y %H:%M") for r in range(YEAR_ISPS)]
     assert calendar == stamps.tolist()
 
 

@@ -23,9 +23,7 @@ def test_disaggregate_sums_to_the_order_when_feasible(member):
 
 def test_disaggregate_does_not_depend_on_the_order_of_members_when_shuffled(member):
     members = [member(f"m{i}") for i in range(6)]
-    assert plain(disaggregate(ORDER, members, Direction.UP)) == plain(
-        disaggregate(ORDER, members[::-1], Direction.UP)
-    )
+    assert plain(disaggregate(ORDER, members, Direction.UP)) == plain(disaggregate(ORDER, members[::-1], Direction.UP))
 
 
 def test_disaggregate_uses_few_members_when_prices_are_close(member):

@@ -49,9 +49,7 @@ def test_build_offer_leaves_out_positions_when_not_available(member, limit, expe
 
 
 def test_build_offer_keeps_energy_limit_when_small(member):
-    offer = build_offer(
-        [member("a", energy_limit_wh=1_200)], REQUEST, Direction.UP, price_cap_utoken_per_kwh=CAP
-    )
+    offer = build_offer([member("a", energy_limit_wh=1_200)], REQUEST, Direction.UP, price_cap_utoken_per_kwh=CAP)
     assert offer.quantity_wh.sum() == 1_200
 
 

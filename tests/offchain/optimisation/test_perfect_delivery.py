@@ -30,9 +30,7 @@ def need_of(scenario):
     able = {d: scenario.by_connection(scenario.flexible_wh(day, d)) for d in Direction}
     flow = PowerFlow.of(scenario)
     net_wh, reactive_var = scenario.net_wh(day), scenario.reactive_var(day)
-    (need,) = flexibility_needs(
-        flow, net_wh, reactive_var, element=scenario.congestion_point, flexible_wh=able
-    )
+    (need,) = flexibility_needs(flow, net_wh, reactive_var, element=scenario.congestion_point, flexible_wh=able)
     return flow, net_wh, reactive_var, able[need.direction], need
 
 
@@ -63,8 +61,7 @@ def test_market_removes_the_violation_when_everybody_delivers(name, request):
     halves = [scenario.prosumers[0::2], scenario.prosumers[1::2]]
     portfolios = [portfolio(scenario, half, able, need.direction, rng) for half in halves]
     built = [
-        build_offer(members, need.quantity_wh, need.direction, price_cap_utoken_per_kwh=CAP)
-        for members in portfolios
+        build_offer(members, need.quantity_wh, need.direction, price_cap_utoken_per_kwh=CAP) for members in portfolios
     ]
     offers = [Offer(f"{i}", b.quantity_wh, b.price_utoken_per_kwh) for i, b in enumerate(built)]
     selection = select_offers(need.quantity_wh, offers, price_cap_utoken_per_kwh=CAP)
@@ -106,9 +103,7 @@ def test_need_from_forecast_removes_the_violation_when_evening(seed):
     last_week = MarketDay.of(day.day - timedelta(weeks=1))
     history_wh = scenario.net_wh(range(last_week.first_isp, last_week.end_isp))
     expected = forecasts(WeeklyNaive(), last_week.first_isp, history_wh, day)
-    (need,) = flexibility_needs(
-        flow, expected, scenario.reactive_var(last_week), element=scenario.congestion_point
-    )
+    (need,) = flexibility_needs(flow, expected, scenario.reactive_var(last_week), element=scenario.congestion_point)
     net_wh, reactive_var = scenario.net_wh(day), scenario.reactive_var(day)
     assert violations(scenario.grid, flow.run(net_wh, reactive_var), day.isps)
     able = scenario.by_connection(scenario.flexible_wh(day, need.direction))

@@ -32,9 +32,7 @@ def best_by_linprog(demand, capacity, limit, price):
     bounds = [(0, c) for c in capacity.ravel()]
     matrix, right = np.vstack([of_isp, of_supplier]), np.concatenate([demand, limit])
     most = -linprog(-np.ones(capacity.size), matrix, right, bounds=bounds).fun
-    least = linprog(
-        np.repeat(price, isps), matrix, right, np.ones((1, capacity.size)), [most - 1e-9], bounds=bounds
-    )
+    least = linprog(np.repeat(price, isps), matrix, right, np.ones((1, capacity.size)), [most - 1e-9], bounds=bounds)
     return round(most), least.fun
 
 
