@@ -118,9 +118,7 @@ class Archive:
     # -------------------------------------------------------------------------------- roots
 
     def _prove_batch(self, operator: str, first_isp: int, version: int) -> bool:
-        batch = next(
-            (b for b in self.model.batches.get((operator, first_isp), []) if b.version == version), None
-        )
+        batch = next((b for b in self.model.batches.get((operator, first_isp), []) if b.version == version), None)
         days = self.days[operator, first_isp, version]
         return batch is not None and day_root(list(days.values())) == batch.root
 

@@ -19,9 +19,7 @@ Progress = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and how much there is."""
 
 
-def audit(
-    chain: ChainRecord, store: Store, progress: Progress = lambda stage, done, total: None
-) -> AuditReport:
+def audit(chain: ChainRecord, store: Store, progress: Progress = lambda stage, done, total: None) -> AuditReport:
     """Rebuild everything from events and stored evidence, and compare with contracts and store.
 
     Parameters
@@ -36,8 +34,9 @@ def audit(
     AuditReport
         Differences of the store come first: they tell the cause of what differs after them.
     """
-    if "MeteringLedger" not in chain.addresses:
-        raise ChainError("deployment without MeteringLedger", hint="give the deployment file of this suite")
+    for contract in ("MeteringLedger", "ClearingHouse"):
+        if contract not in chain.addresses:
+            raise ChainError(f"deployment without {contract}", hint="give the deployment file of this suite")
     model, records = Model(), read_records(store)
     archive = Archive(model, records, metering_domain(chain.chain_id, chain.addresses["MeteringLedger"]))
     replayed, stored = Checks(), Checks()
@@ -57,7 +56,7 @@ def audit(
 
     check_store(stored, model, archive, advance)
     progress("balances", 0, 1)
-    check_balances(replayed, model, chain.get, chain.timestamp)
+    check_balances(replayed, model, chain.get, chain.timestamp, chain.addresses["ClearingHouse"])
     progress("balances", 1, 1)
     return AuditReport(
         ok=not stored.mismatches and not replayed.mismatches,

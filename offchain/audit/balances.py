@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from eth_abi import encode
 from eth_hash.auto import keccak
 
-from offchain.audit.model import AgreementStatus, Model, ProsumerOrder
+from offchain.audit.model import AgreementStatus, FlexOrderStatus, Model, OfferStatus, ProsumerOrder
 from offchain.audit.ports import Getter, Query
 from offchain.audit.report import Checks
 from offchain.domain.curves import pack_quantities
@@ -39,48 +39,47 @@ class Expectation(NamedTuple):
     expected: Any
 
 
-def check_balances(checks: Checks, model: Model, get: Getter, timestamp: int) -> None:
-    """Compare with the contracts at the audited block of ``timestamp`` [UTC s]."""
-    _check_conservation(checks, model, get)
-    expectations = [
-        *_money(model),
-        *_registries(model),
-        *_agreements(model, timestamp),
-        *_flexibility(model),
-    ]
-    answers = get([expectation.query for expectation in expectations])
-    for (subject, query, expected), answer in zip(expectations, answers, strict=True):
+def check_balances(checks: Checks, model: Model, get: Getter, timestamp: int, house: str) -> None:
+    """Compare with the contracts at the audited block of ``timestamp``; ``house`` is the clearing house."""
+    _check_conservation(checks, model, get, house)
+    expected_all = list(expectations(model, timestamp))
+    answers = get([expectation.query for expectation in expected_all])
+    for (subject, query, expected), answer in zip(expected_all, answers, strict=True):
         if isinstance(expected, Mapping):
-            answer = {name: answer[name] for name in expected}
-            if answer != expected:
-                wrong = [name for name in expected if expected[name] != answer[name]]
-                expected = {name: expected[name] for name in wrong}
-                answer = {name: answer[name] for name in wrong}
+            wrong = [name for name in expected if expected[name] != answer[name]]
+            expected = {name: expected[name] for name in wrong}
+            answer = {name: answer[name] for name in wrong}
         checks.equal(subject, "state of a contract", str(query), expected, answer)
 
 
-def _check_conservation(checks: Checks, model: Model, get: Getter) -> None:
+def expectations(model: Model, timestamp: int) -> Iterator[Expectation]:
+    """What every getter should answer."""
+    yield from _money(model)
+    yield from _registries(model)
+    yield from _agreements(model, timestamp)
+    yield from _flexibility(model)
+
+
+def _check_conservation(checks: Checks, model: Model, get: Getter, house: str) -> None:
     """Balances and locks = total held <= tokens held; balances of a token = its supply."""
     free, locked = sum(model.balances.values()), sum(model.locks.values())
     where = "clearing house"
     checks.equal("conservation", "free balances and locks", where, model.total_held, free + locked)
-    house, held, tokens = (
-        "ClearingHouse",
-        *get([Query("ClearingHouse", "totalHeld"), Query("EnergyToken", "totalSupply")]),
-    )
-    checks.equal("conservation", "total held", house, model.total_held, held)
+    held, supply = get([Query("ClearingHouse", "totalHeld"), Query("EnergyToken", "totalSupply")])
+    checks.equal("conservation", "total held", where, model.total_held, held)
     token = model.token
-    checks.equal("conservation", "supply of energy tokens", "EnergyToken", token.supply, tokens)
-    for name, token in model.tokens.items():
-        checks.equal(
-            "conservation", "sum of token balances", name, token.supply, sum(token.balances.values())
-        )
+    checks.equal("conservation", "supply of energy tokens", "EnergyToken", token.supply, supply)
+    total = sum(token.balances.values())
+    checks.equal("conservation", "sum of token balances", "EnergyToken", token.supply, total)
     for lock_id, amount in model.locks.items():
         checks.holds("conservation", "lock", "0x" + lock_id.hex(), amount >= 0, "at least 0", amount)
-    unsettled = [
-        i for i, offer in model.offers.items() if offer.status.name == "ORDERED" and not offer.flex_order_id
-    ]
-    checks.equal("conservation", "offers marked as ordered without an order", where, [], unsettled)
+    tokens = token.balances[house]
+    checks.holds("conservation", "tokens held", where, tokens >= held, f"at least {held}", tokens)
+    unsold = [i for i, o in model.offers.items() if o.status is OfferStatus.ORDERED and not o.flex_order_id]
+    checks.equal("conservation", "offers marked as ordered without an order", where, [], unsold)
+    finalised = FlexOrderStatus.FINALISED
+    unpaid = [i for i, o in model.flex_orders.items() if o.status is finalised and not o.settled]
+    checks.equal("conservation", "flex orders closed without settlement", where, [], unpaid)
 
 
 def _money(model: Model) -> Iterator[Expectation]:

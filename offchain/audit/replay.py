@@ -92,9 +92,11 @@ class Replay:
                     handler(self, event)
                     self.checks.passed("events", 1)
                 except UnknownReferenceError as exc:
-                    self.checks.fail(
-                        "events", "event about something never recorded", at(event), exc, "nothing"
-                    )
+                    self.checks.fail("events", "event about something never recorded", at(event), exc, "nothing")
+                except (KeyError, IndexError, ValueError) as exc:
+                    # Only a record that contradicts itself comes here: an honest event fits those before it.
+                    shown = f"{type(exc).__name__}: {exc}"
+                    self.checks.fail("events", "event that fits nothing before it", at(event), "sense", shown)
             self._settle_transaction(transaction[-1])
             done += len(transaction)
             progress(done)
@@ -115,9 +117,7 @@ class Replay:
                 self.model.balances[account] += money.found[account]
         self.model.total_held += money.deposited
         if money.owed_found or money.owed_due:
-            self.checks.equal(
-                "payments", "debts recorded", where, sorted(money.owed_due), sorted(money.owed_found)
-            )
+            self.checks.equal("payments", "debts recorded", where, sorted(money.owed_due), sorted(money.owed_found))
         self._check_tokens(where)
 
     def _check_tokens(self, where: str) -> None:

@@ -23,10 +23,7 @@ def day_root(days: Sequence[MeterDayRow]) -> bytes | None:
 def curve_root(curves: Sequence[CurveRow]) -> bytes | None:
     """Root over the curves of a commitment."""
     return _root(
-        [
-            (baseline_leaf, curve.subject_id, curve.first_isp, curve.isp_count, curve.values)
-            for curve in curves
-        ]
+        [(baseline_leaf, curve.subject_id, curve.first_isp, curve.isp_count, curve.values) for curve in curves]
     )
 
 
@@ -52,9 +49,7 @@ def reading_data_hash(rows: Sequence[ReadingRow]) -> bytes:
     """Hash of the data behind an intraday batch: meter id, energy and signature of each, by meter id."""
     ordered = sorted(rows, key=lambda row: row.meter_id)
     return keccak(
-        b"".join(
-            row.meter_id + pack_readings([(row.import_wh, row.export_wh)]) + row.signature for row in ordered
-        )
+        b"".join(row.meter_id + pack_readings([(row.import_wh, row.export_wh)]) + row.signature for row in ordered)
     )
 
 

@@ -56,6 +56,8 @@ def _check_readings(checks: Checks, model: Model, archive: Archive, progress: Ca
                 sound = _check_day(checks, archive, day, anchored)
                 if anchored is versions[-1] and sound:
                     compared |= _compare_day(checks, archive, day, made_at[key])
+                else:
+                    _require_day_signed(checks, archive, day)
                 progress(day.isp_count)
         _check_left_out(checks, model, archive, operator, first_isp, versions[-1], made_at)
     for rows in archive.records.readings.values():
@@ -111,15 +113,19 @@ def _compare_day(checks: Checks, archive: Archive, day: MeterDayRow, made_at: in
         else:
             checks.fail("readings", "reading other than the anchored value", where, _show(value), _show(read))
     if not differs or not day_signed:
-        checks.holds(
-            "metered days",
-            "signature of a stored metered day",
-            day_name(day),
-            day_signed,
-            "that of the device",
-            "of somebody else, or changed",
-        )
+        _require_day_signed(checks, archive, day)
     return {(day.meter_id, day.first_isp + position) for position in range(day.isp_count)}
+
+
+def _require_day_signed(checks: Checks, archive: Archive, day: MeterDayRow) -> None:
+    checks.holds(
+        "metered days",
+        "signature of a stored metered day",
+        day_name(day),
+        archive.day_signed(day),
+        "that of the device",
+        "of somebody else, or changed",
+    )
 
 
 def _check_left_out(
@@ -262,9 +268,7 @@ def _check_commitments(checks: Checks, model: Model, archive: Archive) -> None:
 
 def _check_commitment_row(checks: Checks, row: CommitmentRow, committed: Commitment, where: str) -> None:
     for name in ("scope", "method", "first_isp", "isp_count", "root", "leaf_count", "made_at", "data_hash"):
-        checks.equal(
-            "roots", f"{name} of a stored commitment", where, getattr(committed, name), getattr(row, name)
-        )
+        checks.equal("roots", f"{name} of a stored commitment", where, getattr(committed, name), getattr(row, name))
     checks.equal(
         "roots",
         "committer of a stored commitment",

@@ -63,9 +63,7 @@ def sums_of(
         Metered import and export per ISP [Wh].
     """
     credited = rewarded = penalised = missing = 0
-    for quantity, taken, baseline, reading in zip(
-        quantities_wh, taken_wh, baseline_wh, readings, strict=True
-    ):
+    for quantity, taken, baseline, reading in zip(quantities_wh, taken_wh, baseline_wh, readings, strict=True):
         if quantity == 0:
             continue
         due = quantity - taken
@@ -82,9 +80,7 @@ def sums_of(
     return Sums(credited, rewarded, penalised, missing)
 
 
-def sums_without_day(
-    missing_is_shortfall: bool, quantities_wh: Sequence[int], taken_wh: Sequence[int]
-) -> Sums:
+def sums_without_day(missing_is_shortfall: bool, quantities_wh: Sequence[int], taken_wh: Sequence[int]) -> Sums:
     """Sums of an order whose metered day never came [Wh]."""
     ordered, taken = sum(quantities_wh), sum(taken_wh)
     return Sums(0, 0, ordered if missing_is_shortfall else taken, ordered - taken)

@@ -1,46 +1,66 @@
-"""``gridpact audit``: rebuild and compare."""
+"""``gridpact audit``: rebuilds every balance, verdict and payment, and says whether all is as it should be."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from offchain.cli.connection import DEFAULT_RPC, ChainIdOption, RpcOption, connect
-from offchain.cli.output import JsonOption, QuietOption, progress_bars, result
+from offchain.audit import AuditReport
+from offchain.audit import audit as run_audit
+from offchain.audit.source import Evidence, open_evidence
+from offchain.domain.errors import FlexError
 
 
 def audit(
-    store: Annotated[str, typer.Option(help="Database with the stored readings: a file or a URL.")],
-    rpc: RpcOption = DEFAULT_RPC,
-    chain_id: ChainIdOption = None,
-    deployment: Annotated[
-        Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")
-    ] = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    pilot: Annotated[Path, typer.Option(help="Folder that `gridpact pilot` left.")] = Path("build/pilot"),
+    rpc: Annotated[str | None, typer.Option(help="Endpoint of a running chain instead of the pilot's state.")] = None,
+    deployments: Annotated[Path | None, typer.Option(help="Deployment file; default is the pilot's.")] = None,
+    store: Annotated[str | None, typer.Option(help="Store, a file or a database URL; default is the pilot's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, with every difference.")] = False,
 ) -> None:
-    """Rebuild every balance, verdict and payment from events and stored readings; exit 1 at a difference."""
-    import json
+    """Check chain and store against each other; exit 1 naming the first difference."""
+    target = Path(store) if store is not None and "://" not in store else store
+    evidence = Evidence.of_pilot(pilot, rpc=rpc, deployment=deployments, store=target)
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        report = _run(evidence, errors)
+        if as_json:
+            typer.echo(report.to_json())
+        else:
+            Console().print(report_table(report))
+        report.raise_first()
+    except FlexError as exc:
+        errors.print(f"audit: {exc}", style="bold red", markup=False, highlight=False)
+        raise typer.Exit(exc.exit_code) from exc
 
-    from offchain.audit import ChainRecord
-    from offchain.audit import audit as run_audit
-    from offchain.chain.contracts import Suite
-    from offchain.chain.deployment import DEPLOYMENTS
-    from offchain.chain.indexer import read_events
-    from offchain.store import open_store
 
-    chain = connect(rpc, chain_id)
-    suite = Suite.open(chain, deployment or DEPLOYMENTS / f"{chain.chain_id}.json")
-    block = chain.block()
-    record = ChainRecord(
-        chain.chain_id,
-        suite.addresses,
-        read_events(chain, suite, last=block["number"]),
-        lambda queries: suite.call_all(queries, block=block["number"]),
-        block["timestamp"],
-    )
-    with progress_bars(quiet) as progress:
-        report = run_audit(record, open_store(store, create=False), progress)
-    checked = ", ".join(f"{count} {subject}" for subject, count in report.checked.items())
-    result(json.loads(report.to_json()), f"checked {checked}", as_json)
-    report.raise_first()
+def report_table(report: AuditReport) -> Table:
+    """What was checked, with counts."""
+    table = Table(title="Audit" + (": all in order" if report.ok else ": differences found"))
+    table.add_column("checked")
+    table.add_column("checks", justify="right")
+    for subject, count in report.checked.items():
+        table.add_row(subject, f"{count:,}")
+    table.add_section()
+    table.add_row("total", f"{sum(report.checked.values()):,}")
+    table.add_row("differences", f"{len(report.mismatches):,}")
+    return table
+
+
+def _run(evidence: Evidence, console: Console) -> AuditReport:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        opening = bars.add_task("chain and store", total=None)
+        tasks = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)
+
+        with open_evidence(evidence) as (chain, store):
+            bars.update(opening, total=1, completed=1)
+            return run_audit(chain, store, show)

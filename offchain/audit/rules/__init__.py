@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from offchain.audit.ports import Query
 from offchain.audit.replay import Handler, Replay, at
 from offchain.audit.rules import agreements, dispatch, ledger, market, metering, registry, settlement
+from offchain.chain.events import Event
 
 HANDLERS = (
     registry.HANDLERS
@@ -15,7 +16,6 @@ HANDLERS = (
     | dispatch.HANDLERS
     | settlement.HANDLERS
 )
-from offchain.chain.events import Event
 
 OF_EVERY_CONTRACT = {
     "ModuleSet": registry.module_set,

@@ -111,9 +111,7 @@ def bond_returned(replay: Replay, event: Event) -> None:
     agreement = replay.find(replay.model.agreements, args["agreementId"], "agreement")
     where = at(event, f"agreement {args['agreementId']}")
     free_at = agreement.end + replay.setting("AgreementRegistry", "bondHoldSeconds")
-    replay.rule(
-        SUBJECT, "bond returned", where, event.timestamp >= free_at, f"from {free_at}", event.timestamp
-    )
+    replay.rule(SUBJECT, "bond returned", where, event.timestamp >= free_at, f"from {free_at}", event.timestamp)
     replay.checks.equal(SUBJECT, "receiver of a bond", where, agreement.terms["prosumer"], args["prosumer"])
     lock_id = replay.lock("AgreementRegistry", "bondLockId", args["agreementId"])
     left = replay.expected_balance(lock_id)

@@ -42,9 +42,7 @@ def prosumer_ordered(replay: Replay, event: Event) -> None:
     replay.checks.equal(SUBJECT, "group of an order", where, terms["groupId"], args["groupId"])
     replay.checks.equal(SUBJECT, "prosumer of an order", where, terms["prosumer"], args["prosumer"])
     replay.checks.equal(SUBJECT, "ISPs of an order", where, terms["ispCount"], len(quantities))
-    replay.checks.equal(
-        SUBJECT, "hash of the quantities", where, keccak(args["quantitiesWh"]), terms["quantitiesHash"]
-    )
+    replay.checks.equal(SUBJECT, "hash of the quantities", where, keccak(args["quantitiesWh"]), terms["quantitiesHash"])
     replay.checks.equal(SUBJECT, "energy of an order", where, sum(quantities), args["orderedWh"])
     replay.rule(SUBJECT, "order of nothing", where, sum(quantities) > 0, "some energy", 0)
     replay.checks.equal(
@@ -156,9 +154,7 @@ def reassigned(replay: Replay, event: Event) -> None:
     replay.checks.equal(SUBJECT, "status of the failing order", where, OrderStatus.ISSUED, failed.status)
     replay.checks.equal(SUBJECT, "order replaced", where, failed_id, replacement.terms["replaces"])
     end = (isp + 1) * SECONDS_PER_ISP
-    replay.rule(
-        SUBJECT, "reading before its end", where, event.timestamp >= end, f"from {end}", event.timestamp
-    )
+    replay.rule(SUBJECT, "reading before its end", where, event.timestamp >= end, f"from {end}", event.timestamp)
     missing = _missing(replay, event, failed, where)
     if missing is not None:
         _require_merit_order(replay, event, flex_order, replacement_id, missing, where)
@@ -179,15 +175,11 @@ def direct_group_opened(replay: Replay, event: Event) -> None:
     where = at(event, f"group {group_id}")
     point = replay.find(model.congestion_points, args["congestionPointId"], "congestion point")
     direct = [key for key in model.groups if key >= FIRST_DIRECT_GROUP]
-    replay.checks.equal(
-        SUBJECT, "number of a direct group", where, FIRST_DIRECT_GROUP + len(direct), group_id
-    )
+    replay.checks.equal(SUBJECT, "number of a direct group", where, FIRST_DIRECT_GROUP + len(direct), group_id)
     replay.checks.equal(SUBJECT, "payer of direct control", where, point.dso, args["payer"])
     replay.require_role(SUBJECT, args["payer"], Role.DSO, where)
     regime = point.regime_at(event.timestamp)
-    replay.rule(
-        SUBJECT, "regime of direct control", where, regime is Regime.ORANGE, "orange", regime.name.lower()
-    )
+    replay.rule(SUBJECT, "regime of direct control", where, regime is Regime.ORANGE, "orange", regime.name.lower())
     replay.checks.equal(SUBJECT, "regulated rate", where, model.regulated_rate, args["rate"])
     request = replay.find(model.requests, point.regime_request_id, "request")
     commitment = replay.find(model.commitments, args["baselineCommitmentId"], "commitment")
@@ -258,9 +250,7 @@ def _open_flex_order(replay: Replay, flex_order_id: int, where: str) -> FlexOrde
 
 def _require_dispatch_open(replay: Replay, event: Event, flex_order: FlexOrder, where: str) -> None:
     until = replay.model.requests[flex_order.request_id].terms["dispatchBy"]
-    replay.rule(
-        SUBJECT, "time of dispatch", where, event.timestamp <= until, f"until {until}", event.timestamp
-    )
+    replay.rule(SUBJECT, "time of dispatch", where, event.timestamp <= until, f"until {until}", event.timestamp)
 
 
 # -------------------------------------------------------------------------------- one order
@@ -277,9 +267,7 @@ def _largest_reward(order: ProsumerOrder) -> int:
     )
 
 
-def _require_connection(
-    replay: Replay, event: Event, order: ProsumerOrder, group: Group, where: str
-) -> Connection:
+def _require_connection(replay: Replay, event: Event, order: ProsumerOrder, group: Group, where: str) -> Connection:
     model, terms = replay.model, order.terms
     meter = replay.find(model.meters, terms["meterId"], "meter")
     connection = replay.find(model.connections, meter.connection_id, "connection")
@@ -300,12 +288,9 @@ def _require_connection(
         and connection.light is not StaticLight.RED
         and connection.congestion_point_id == group.congestion_point_id,
         f"active, not red, below 0x{group.congestion_point_id.hex()}",
-        f"active {connection.active}, {connection.light.name.lower()}, "
-        f"below 0x{connection.congestion_point_id.hex()}",
+        f"active {connection.active}, {connection.light.name.lower()}, below 0x{connection.congestion_point_id.hex()}",
     )
-    replay.checks.equal(
-        SUBJECT, "direction of an order", where, group.direction, Direction(terms["direction"])
-    )
+    replay.checks.equal(SUBJECT, "direction of an order", where, group.direction, Direction(terms["direction"]))
     for position in order.positions:
         isp = terms["dayFirstIsp"] + position
         other = connection.orders.get(isp)
@@ -320,9 +305,7 @@ def _require_connection(
     return connection
 
 
-def _check_agreed(
-    replay: Replay, event: Event, order: ProsumerOrder, connection: Connection, where: str
-) -> None:
+def _check_agreed(replay: Replay, event: Event, order: ProsumerOrder, connection: Connection, where: str) -> None:
     model, terms = replay.model, order.terms
     flex_order = _open_flex_order(replay, terms["groupId"], where)
     agreement = replay.find(model.agreements, terms["agreementId"], "agreement")
@@ -431,9 +414,7 @@ def _limit_wh(agreement: Agreement, direction: int) -> int:
     return agreement.terms["maxUpW" if up else "maxDownW"] // ISPS_PER_HOUR
 
 
-def _require_notice(
-    replay: Replay, event: Event, agreement: Agreement, order: ProsumerOrder, where: str
-) -> None:
+def _require_notice(replay: Replay, event: Event, agreement: Agreement, order: ProsumerOrder, where: str) -> None:
     if not order.positions:
         return
     start = (order.terms["dayFirstIsp"] + order.positions[0]) * SECONDS_PER_ISP
@@ -504,13 +485,9 @@ def _require_merit_order(
         replay.checks.equal(
             SUBJECT, "first standby of the merit order", where, agreement_id, replacement.terms["agreementId"]
         )
-        replay.checks.equal(
-            SUBJECT, "energy a standby takes over", where, list(take), replacement.quantities_wh
-        )
+        replay.checks.equal(SUBJECT, "energy a standby takes over", where, list(take), replacement.quantities_wh)
         return
-    replay.checks.fail(
-        SUBJECT, "standby", where, "nobody able to take over", replacement.terms["agreementId"]
-    )
+    replay.checks.fail(SUBJECT, "standby", where, "nobody able to take over", replacement.terms["agreementId"])
 
 
 def _standby_take(

@@ -40,9 +40,7 @@ def moved(replay: Replay, event: Event) -> None:
 def _move(replay: Replay, event: Event, source: Account, target: Account) -> None:
     modules = replay.model.modules["ClearingHouse"]
     module = event.args["module"]
-    replay.rule(
-        "modules", "module that moved money", at(event), module in modules, "a module in force", module
-    )
+    replay.rule("modules", "module that moved money", at(event), module in modules, "a module in force", module)
     _take(replay, event, source, event.args["amount"])
     replay.money.found[target] += event.args["amount"]
 

@@ -48,9 +48,7 @@ def request_published(replay: Replay, event: Event) -> None:
     budget = cost_up(sum(quantities), terms["priceCap"])
     replay.checks.equal(SUBJECT, "budget", where, budget, args["budget"])
     replay.pay(dso, replay.lock("FlexMarket", "budgetLockId", request_id), budget)
-    model.requests[request_id] = Request(
-        terms, dso, quantities, args["budget"], ordered_wh=[0] * len(quantities)
-    )
+    model.requests[request_id] = Request(terms, dso, quantities, args["budget"], ordered_wh=[0] * len(quantities))
 
 
 def request_closed(replay: Replay, event: Event) -> None:
@@ -187,9 +185,7 @@ def flex_ordered(replay: Replay, event: Event) -> None:
         limit, wanted = offer.quantities_wh[position], request.quantities_wh[position]
         what = f"energy ordered at position {position}"
         replay.rule(SUBJECT, what, where, quantity <= limit, f"at most {limit} Wh offered", quantity)
-        replay.rule(
-            SUBJECT, what, where, sold <= wanted or not quantity, f"at most {wanted} Wh requested", sold
-        )
+        replay.rule(SUBJECT, what, where, sold <= wanted or not quantity, f"at most {wanted} Wh requested", sold)
         request.ordered_wh[position] = sold
     escrow = cost_down(sum(ordered), offer.price)
     bond = cost_up(sum(ordered), request.terms["bondRate"])

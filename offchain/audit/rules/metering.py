@@ -37,9 +37,7 @@ def intraday_anchored(replay: Replay, event: Event) -> None:
     replay.require_role(SUBJECT, args["operator"], Role.METER_OPERATOR, where)
     end = (args["isp"] + 1) * SECONDS_PER_ISP
     replay.rule(SUBJECT, "time of anchoring", where, event.timestamp >= end, f"from {end}", event.timestamp)
-    replay.model.intraday.append(
-        (args["operator"], args["isp"], args["root"], args["leafCount"], args["dataHash"])
-    )
+    replay.model.intraday.append((args["operator"], args["isp"], args["root"], args["leafCount"], args["dataHash"]))
 
 
 def batch_rejected(replay: Replay, event: Event) -> None:
@@ -78,9 +76,7 @@ def bond_withdrawn(replay: Replay, event: Event) -> None:
     window = replay.setting("MeteringLedger", "challengeWindow")
     anchored = [v[-1].anchored_at for (who, _), v in model.batches.items() if who == operator and v]
     free_at = max(anchored, default=-window) + window
-    replay.rule(
-        SUBJECT, "bond withdrawn", where, event.timestamp >= free_at, f"from {free_at}", event.timestamp
-    )
+    replay.rule(SUBJECT, "bond withdrawn", where, event.timestamp >= free_at, f"from {free_at}", event.timestamp)
     bond = model.metering_bonds[operator]
     replay.rule(SUBJECT, "bond withdrawn", where, amount <= bond, f"at most {bond}", amount)
     replay.pay(replay.lock("MeteringLedger", "bondLockId", operator), operator, amount)

@@ -70,9 +70,7 @@ def aggregator_activated(replay: Replay, event: Event) -> None:
     point, aggregator = _point(replay, event), event.args["aggregator"]
     where = at(event, aggregator)
     replay.require_role(SUBJECT, aggregator, Role.AGGREGATOR, where)
-    replay.rule(
-        SUBJECT, "aggregator activated", where, point.active, "an active congestion point", "withdrawn"
-    )
+    replay.rule(SUBJECT, "aggregator activated", where, point.active, "an active congestion point", "withdrawn")
     point.aggregators.add(aggregator)
 
 
@@ -84,9 +82,7 @@ def connection_registered(replay: Replay, event: Event) -> None:
     connection_id, owner = event.args["connectionId"], event.args["owner"]
     where = at(event, f"connection 0x{connection_id.hex()}")
     point = _point(replay, event)
-    replay.rule(
-        SUBJECT, "congestion point of a connection", where, point.active, "an active one", "withdrawn"
-    )
+    replay.rule(SUBJECT, "congestion point of a connection", where, point.active, "an active one", "withdrawn")
     known = connection_id in replay.model.connections
     replay.rule(SUBJECT, "connection registered twice", where, not known, "a new one", "one that exists")
     replay.require_role(SUBJECT, owner, Role.PROSUMER, where)
@@ -118,9 +114,7 @@ def meter_registered(replay: Replay, event: Event) -> None:
     model = replay.model
     replay.require_role(SUBJECT, operator, Role.METER_OPERATOR, where)
     replay.rule(SUBJECT, "connection of a meter", where, connection.active, "an active one", "decommissioned")
-    replay.rule(
-        SUBJECT, "meter registered twice", where, meter_id not in model.meters, "a new one", "one that exists"
-    )
+    replay.rule(SUBJECT, "meter registered twice", where, meter_id not in model.meters, "a new one", "one that exists")
     before = model.meters.get(connection.meter_id)
     now = event.timestamp // SECONDS_PER_ISP
     replay.rule(

@@ -15,6 +15,7 @@ from offchain.audit.model import (
 from offchain.audit.replay import Replay, at
 from offchain.audit.rules.registry import NOBODY
 from offchain.audit.verdicts import Sums, Verdict, flex_order_money, sums_of, sums_without_day, verdict_of
+from offchain.chain.events import Event
 from offchain.domain.units import Direction
 
 SUBJECT = "settlement"
@@ -29,7 +30,6 @@ _FIELDS = (
     "bonus",
     "net",
 )
-from offchain.chain.events import Event
 
 
 def prosumer_settled(replay: Replay, event: Event) -> None:
@@ -37,9 +37,7 @@ def prosumer_settled(replay: Replay, event: Event) -> None:
     order, group, where = _order_of(replay, event)
     terms = order.terms
     replay.checks.equal(SUBJECT, "status before settlement", where, OrderStatus.ISSUED, order.status)
-    replay.rule(
-        SUBJECT, "settled after finalisation", where, not group.finalised, "an open group", "finalised"
-    )
+    replay.rule(SUBJECT, "settled after finalisation", where, not group.finalised, "an open group", "finalised")
     due = day_end(terms["dayFirstIsp"], terms["ispCount"])
     if args["version"] == 0:
         due += replay.setting("FlexSettlement", "readingsDueSeconds")
@@ -73,14 +71,10 @@ def prosumer_corrected(replay: Replay, event: Event) -> None:
         "issued or settled",
         order.status.name.lower(),
     )
-    replay.rule(
-        SUBJECT, "correction before finalisation", where, group.finalised, "a finalised group", "open"
-    )
+    replay.rule(SUBJECT, "correction before finalisation", where, group.finalised, "a finalised group", "open")
     until = day_end(terms["dayFirstIsp"], terms["ispCount"])
     until += replay.setting("FlexSettlement", "correctionSeconds")
-    replay.rule(
-        SUBJECT, "time of a correction", where, event.timestamp <= until, f"until {until}", event.timestamp
-    )
+    replay.rule(SUBJECT, "time of a correction", where, event.timestamp <= until, f"until {until}", event.timestamp)
     replay.rule(
         SUBJECT,
         "version of a correction",
@@ -269,9 +263,7 @@ def _require_batch(replay: Replay, event: Event, order: ProsumerOrder, operator:
         (event.args["version"], batch.status, batch.isp_count),
     )
     usable = batch.anchored_at + replay.setting("MeteringLedger", "challengeWindow")
-    replay.rule(
-        SUBJECT, "challenge window", where, event.timestamp >= usable, f"from {usable}", event.timestamp
-    )
+    replay.rule(SUBJECT, "challenge window", where, event.timestamp >= usable, f"from {usable}", event.timestamp)
 
 
 def _bonus(replay: Replay, order: ProsumerOrder, credited_wh: int, where: str) -> int:
