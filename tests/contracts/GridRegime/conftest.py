@@ -1,0 +1,1 @@
+from tests.fixtures.flexibility import *  # noqa: F403
