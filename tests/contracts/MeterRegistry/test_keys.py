@@ -69,9 +69,7 @@ def test_replaceDeviceKey_reverts_when_caller_is_no_meter_operator(meters, meter
     with reverts("MissingRole", actors.dso, Role.METER_OPERATOR, Status.ACTIVE, unchanged=meters):
         meters.replaceDeviceKey(meter, KEYS[1], isp, {"from": actors.dso})
     participants.setStatus(actors.meter_operator, Status.SUSPENDED, REASON, {"from": actors.registrar})
-    with reverts(
-        "MissingRole", actors.meter_operator, Role.METER_OPERATOR, Status.SUSPENDED, unchanged=meters
-    ):
+    with reverts("MissingRole", actors.meter_operator, Role.METER_OPERATOR, Status.SUSPENDED, unchanged=meters):
         meters.replaceDeviceKey(meter, KEYS[1], isp, {"from": actors.meter_operator})
 
 
@@ -148,17 +146,13 @@ def test_decommissionMeter_reverts_when_meter_is_unknown(meters, site, actors):
 
 
 @pytest.mark.parametrize("caller", ["outsider", "other_meter_operator", "other_dso", "prosumer"])
-def test_decommissionMeter_reverts_when_caller_is_neither_operator_nor_dso(
-    meters, meter, isp, actors, caller
-):
+def test_decommissionMeter_reverts_when_caller_is_neither_operator_nor_dso(meters, meter, isp, actors, caller):
     with reverts("NotOperatorOf", meter, getattr(actors, caller), unchanged=meters):
         meters.decommissionMeter(meter, isp, {"from": getattr(actors, caller)})
 
 
 @pytest.mark.parametrize(("caller", "role"), [("meter_operator", Role.METER_OPERATOR), ("dso", Role.DSO)])
-def test_decommissionMeter_reverts_when_caller_is_suspended(
-    meters, meter, isp, participants, actors, caller, role
-):
+def test_decommissionMeter_reverts_when_caller_is_suspended(meters, meter, isp, participants, actors, caller, role):
     account = getattr(actors, caller)
     participants.setStatus(account, Status.SUSPENDED, REASON, {"from": actors.registrar})
     with reverts("MissingRole", account, role, Status.SUSPENDED, unchanged=meters):
@@ -177,9 +171,7 @@ def test_decommissionMeter_reverts_when_in_the_past(meters, meter, isp, actors):
 
 
 @pytest.mark.parametrize("caller", ["meter_operator", "dso"])
-def test_decommissionMeter_keeps_earlier_readings_valid_when_paused(
-    meters, meter, isp, actors, key_at, caller
-):
+def test_decommissionMeter_keeps_earlier_readings_valid_when_paused(meters, meter, isp, actors, key_at, caller):
     meters.pause({"from": actors.guardian})
     tx = meters.decommissionMeter(meter, isp + 2, {"from": getattr(actors, caller)})
     assert key_at(meter, FIRST_ISP) == key_at(meter, isp + 1) == KEYS[0]

@@ -137,12 +137,8 @@ def test_registerProsumer_reverts_when_prosumer_already(participants, actors, re
 
 
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.REVOKED])
-def test_registerProsumer_reverts_when_account_is_not_in_good_standing(
-    participants, actors, register, status
-):
-    participants.registerOrganisation(
-        actors.outsider, Role.AGGREGATOR, identity("o"), {"from": actors.registrar}
-    )
+def test_registerProsumer_reverts_when_account_is_not_in_good_standing(participants, actors, register, status):
+    participants.registerOrganisation(actors.outsider, Role.AGGREGATOR, identity("o"), {"from": actors.registrar})
     participants.setStatus(actors.outsider, status, REASON, {"from": actors.registrar})
     with reverts("StatusNotAllowed", actors.outsider, status, Status.ACTIVE, unchanged=participants):
         register()
@@ -183,9 +179,7 @@ def test_registerProsumer_reverts_when_contract_wallet_refuses(participants, act
 
 
 def test_registerProsumer_keeps_roles_when_organisation_already(participants, actors, register):
-    participants.registerOrganisation(
-        actors.outsider, Role.AGGREGATOR, identity("o"), {"from": actors.registrar}
-    )
+    participants.registerOrganisation(actors.outsider, Role.AGGREGATOR, identity("o"), {"from": actors.registrar})
     register()
     assert participants.rolesOf(actors.outsider) == 1 << Role.PROSUMER | 1 << Role.AGGREGATOR
     assert participants.hasRole(actors.outsider, Role.AGGREGATOR)

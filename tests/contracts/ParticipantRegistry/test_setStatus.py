@@ -64,9 +64,7 @@ def test_setStatus_reverts_when_transition_is_refused(participants, actors, path
 
 @pytest.mark.parametrize(("path", "wanted"), ALLOWED)
 def test_setStatus_changes_all_roles_when_transition_is_allowed(participants, actors, path, wanted):
-    participants.registerOrganisation(
-        actors.prosumer, Role.AGGREGATOR, identity("o"), {"from": actors.registrar}
-    )
+    participants.registerOrganisation(actors.prosumer, Role.AGGREGATOR, identity("o"), {"from": actors.registrar})
     participants.pause({"from": actors.guardian})
     for status in (*path, wanted):
         tx = participants.setStatus(actors.prosumer, status, REASON, {"from": actors.registrar})

@@ -78,9 +78,7 @@ def test_buy_reverts_when_stock_is_exhausted(buy, unchanged):
 @BUYING
 def test_buy_reverts_when_limit_is_exceeded(actors, buy, unchanged):
     buy(PURCHASE_LIMIT - 5)
-    with reverts(
-        "PurchaseLimitExceeded", actors.prosumer, PURCHASE_LIMIT + 1, PURCHASE_LIMIT, unchanged=unchanged
-    ):
+    with reverts("PurchaseLimitExceeded", actors.prosumer, PURCHASE_LIMIT + 1, PURCHASE_LIMIT, unchanged=unchanged):
         buy(6)
     buy(5)
 
