@@ -11,9 +11,10 @@ from offchain.audit import AuditReport
 from offchain.chain.client import Chain
 from offchain.chain.events import Event
 from offchain.domain.curves import MISSING, unpack_baseline
-from offchain.domain.units import Direction, delivered_wh
+from offchain.domain.units import UTOKEN, Direction, delivered_wh
 from offchain.flexibility.orders import OrderBook
 from offchain.grid.power_flow import PowerFlowResult
+from offchain.grid.scenario import ZONE
 from offchain.pilot.delivery import Delivery, baselines_of
 from offchain.pilot.planning import DayAhead
 from offchain.pilot.world import World
@@ -23,6 +24,29 @@ SCHEMA = 1
 LOADING_LIMIT_PERCENT = 100.0
 VOLTAGE_BAND_PU = (0.9, 1.1)
 """EN 50160."""
+SAME_STEP_S = 600
+"""Events of a kind that follow each other within this time are one step of the timeline [s]."""
+AMOUNTS = {
+    "TokensBought": (None, "tokens"),
+    "Deposited": (None, "amount"),
+    "BondPosted": (None, "amount"),
+    "RequestPublished": ("requestedWh", "budget"),
+    "RequestClosed": ("orderedWh", "budgetReturned"),
+    "OfferPlaced": ("offeredWh", "bond"),
+    "OfferClosed": (None, "bondReturned"),
+    "FlexOrdered": ("totalWh", "escrow"),
+    "ProsumerOrdered": ("orderedWh", "rewardLocked"),
+    "Reassigned": ("takenWh", None),
+    "ProsumerSettled": ("creditedWh", "net"),
+    "FlexOrderFinalised": ("creditedWh", "paid"),
+    "GroupFinalised": (None, "payerReturned"),
+    "BatchRejected": (None, "reward"),
+}
+"""Energy [Wh] and money [uToken] that an event tells, by the names of its arguments."""
+WHO = ("aggregator", "dso", "operator", "committer")
+"""Arguments that name the organisation behind an event."""
+COMMITMENTS = ("forecast", "baseline", "D-prognosis", "optimisation result")
+REGIMES = ("green", "yellow", "orange", "red")
 
 
 @dataclass(frozen=True)
@@ -88,20 +112,22 @@ def collect(
         "scenario": scenario.name,
         "seed": world.config.seed,
         "direction": None if ahead.need is None else ahead.need.direction.name,
+        "zone": ZONE,
         "first_isp": day.first_isp,
         "limit_percent": LOADING_LIMIT_PERCENT,
         "loading": {
-            "forecast": _series(
-                ahead.need.loading_before_percent if ahead.need else world_loading(world, before), 1
-            ),
+            "forecast": _series(ahead.need.loading_before_percent if ahead.need else world_loading(world, before), 1),
             "before": _series(world_loading(world, before), 1),
             "after": _series(world_loading(world, after), 1),
         },
         "requested_wh": _series(ahead.need.quantity_wh if ahead.need else np.zeros(day.isp_count), 0),
         "ordered_wh": _series(_ordered(ahead, delivery, day.isp_count), 0),
         "delivered_wh": _series(delivered, 0),
+        "direct_wh": int(delivery.direct_wh.sum()),
+        "missing_readings": int(missing.sum()),
         "map": _map(world, book, before, after, delivery),
         "parties": _parties(world, events),
+        "reassignments": _reassignments(world, book, events),
         "timeline": _timeline(world, events),
         "faults": {world.cast.prosumers[_position(world, m)].name: f for m, f in delivery.faults.items()},
     }
@@ -212,9 +238,7 @@ def _net_of(world: World, events: Sequence[Event]) -> dict[str, int]:
     balances = world.suite.call_all([("ClearingHouse", "balanceOf", (a,)) for a in accounts])
     net = dict(zip(accounts, balances, strict=True))
     bonds = [(t.prosumer, ("AgreementRegistry", "bondLockId", (i,))) for i, t in world.terms.items()]
-    bonds.append(
-        (world.cast.operator.address, ("MeteringLedger", "bondLockId", (world.cast.operator.address,)))
-    )
+    bonds.append((world.cast.operator.address, ("MeteringLedger", "bondLockId", (world.cast.operator.address,))))
     lock_ids = world.suite.call_all([query for _, query in bonds])
     locked = world.suite.call_all([("ClearingHouse", "lockOf", (lock_id,)) for lock_id in lock_ids])
     for (account, _), amount in zip(bonds, locked, strict=True):
@@ -236,9 +260,7 @@ def _chain(chain: Chain, missing: np.ndarray) -> dict[str, Any]:
         "gas_used": sum(u.gas_used for u in usage.values()),
         "readings_anchored": readings,
         "gas_per_reading": round(anchoring / readings, 2) if readings else None,
-        "gas_per_prosumer_settled": round(settled.gas_used / settled.transactions)
-        if settled.transactions
-        else None,
+        "gas_per_prosumer_settled": round(settled.gas_used / settled.transactions) if settled.transactions else None,
     }
 
 
@@ -246,29 +268,27 @@ def _chain(chain: Chain, missing: np.ndarray) -> dict[str, Any]:
 
 
 def _series(values: np.ndarray, digits: int) -> list[float]:
-    return [round(float(v), digits) if digits else int(v) for v in values]
+    return [round(float(v), digits) if digits else round(float(v)) for v in values]
 
 
 def _map(
     world: World, book: OrderBook, before: PowerFlowResult, after: PowerFlowResult, delivery: Delivery
 ) -> dict[str, Any]:
-    """Buses, lines with their highest loading before and after, connections with what they were ordered."""
+    """Buses, lines and transformers with their loading per ISP, connections with what they were ordered."""
     grid = world.scenario.grid
     ordered = defaultdict(int)
     for order in book.orders.values():
         ordered[_position(world, order.meter_id)] += sum(order.quantities_wh())
     faults = {_position(world, meter_id): fault for meter_id, fault in delivery.faults.items()}
     return {
-        "buses": [
-            [round(float(x), 6), round(float(y), 6)] for x, y in zip(grid.bus_lon, grid.bus_lat, strict=True)
-        ],
+        "buses": [[round(float(x), 6), round(float(y), 6)] for x, y in zip(grid.bus_lon, grid.bus_lat, strict=True)],
         "lines": [
             {
                 "name": str(grid.line_name[i]),
                 "from": int(grid.line_from[i]),
                 "to": int(grid.line_to[i]),
-                "before": round(float(before.line_loading_percent[:, i].max()), 1),
-                "after": round(float(after.line_loading_percent[:, i].max()), 1),
+                "before_percent": _series(before.line_loading_percent[:, i], 0),
+                "after_percent": _series(after.line_loading_percent[:, i], 0),
             }
             for i in range(grid.line_name.size)
         ],
@@ -276,8 +296,8 @@ def _map(
             {
                 "name": str(grid.trafo_name[i]),
                 "bus": int(grid.trafo_lv[i]),
-                "before": round(float(before.trafo_loading_percent[:, i].max()), 1),
-                "after": round(float(after.trafo_loading_percent[:, i].max()), 1),
+                "before_percent": _series(before.trafo_loading_percent[:, i], 1),
+                "after_percent": _series(after.trafo_loading_percent[:, i], 1),
             }
             for i in range(grid.trafo_name.size)
         ],
@@ -297,41 +317,89 @@ def _map(
 def _parties(world: World, events: Sequence[Event]) -> list[dict[str, Any]]:
     """What everybody won or lost, organisations first, prosumers by what they won."""
     names, net = world.cast.names, _net_of(world, events)
+    ordered_by = {e.args["flexOrderId"]: names[e.args["aggregator"]] for e in _named(events, "FlexOrdered")}
+    callers: dict[str, set[str]] = defaultdict(set)
     verdicts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for event in _named(events, "ProsumerSettled"):
         party = verdicts[event.args["prosumer"]]
         for key in ("creditedWh", "penalisedWh", "missingWh", "reward", "penalty", "bonus"):
             party[key] += event.args["verdict"][key]
         party["orders"] += 1
+        callers[event.args["prosumer"]].add(ordered_by.get(event.args["groupId"], names[world.cast.dso.address]))
     prosumers = {p.address for p in world.cast.prosumers}
     rows = [
-        {"name": names[a], "prosumer": a in prosumers, "net_utoken": net[a], **verdicts.get(a, {})}
+        {
+            "name": names[a],
+            "prosumer": a in prosumers,
+            "ordered_by": sorted(callers[a]),
+            "net_utoken": net[a],
+            **verdicts.get(a, {}),
+        }
         for a in names
         if net[a] or a in verdicts
     ]
     return sorted(rows, key=lambda row: (row["prosumer"], -row["net_utoken"], row["name"]))
 
 
+def _reassignments(world: World, book: OrderBook, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Who missed how much in which ISP, and who took it over."""
+
+    def name(order_id: int) -> str:
+        return world.cast.prosumers[_position(world, book.orders[order_id].meter_id)].name
+
+    return [
+        {
+            "isp": e.args["isp"],
+            "from": name(e.args["failedOrderId"]),
+            "to": name(e.args["replacementOrderId"]),
+            "shortfall_wh": e.args["shortfallWh"],
+            "taken_wh": e.args["takenWh"],
+        }
+        for e in _named(events, "Reassigned")
+    ]
+
+
 def _timeline(world: World, events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Events of the suite in order, those of a kind in the same second counted together."""
+    """Events of the suite in order; those of a kind and of a party that follow closely are one row."""
     rows: list[dict[str, Any]] = []
+    latest: dict[tuple, dict[str, Any]] = {}
     for event in events:
-        last = rows[-1] if rows else None
-        if last and (last["contract"], last["event"]) == (event.contract, event.name):
-            last["count"] += 1
-            last["until"] = event.timestamp
-            continue
-        rows.append(
-            {
+        who = next((world.cast.names.get(event.args[key]) for key in WHO if key in event.args), None)
+        kind = (event.contract, event.name, who, _note(event))
+        row = latest.get(kind)
+        if row is None or event.timestamp - row["until"] > SAME_STEP_S:
+            row = latest[kind] = {
                 "time": event.timestamp,
                 "until": event.timestamp,
                 "block": event.block_number,
                 "contract": event.contract,
                 "event": event.name,
-                "count": 1,
+                "who": who,
+                "note": _note(event),
+                "count": 0,
+                "energy_wh": None,
+                "money_utoken": None,
             }
-        )
+            rows.append(row)
+        row["count"] += 1
+        row["until"], row["until_block"] = event.timestamp, event.block_number
+        values = event.args.get("verdict", event.args)
+        amounts = AMOUNTS.get(event.name, (None, None))
+        for column, argument in zip(("energy_wh", "money_utoken"), amounts, strict=True):
+            if argument is not None:
+                row[column] = (row[column] or 0) + values[argument]
     return rows
+
+
+def _note(event: Event) -> str:
+    """What the name of an event leaves open: kind, price, reason."""
+    if event.name == "Committed":
+        return COMMITMENTS[event.args["kind"]]
+    if event.name == "RegimeChanged":
+        return f"{REGIMES[event.args['regime']]}: {event.args['reason']}"
+    if event.name in ("OfferPlaced", "FlexOrdered"):
+        return f"at {event.args['price'] / UTOKEN:.3f} token/kWh"
+    return event.args.get("reason", "") if event.name == "DirectControlUsed" else ""
 
 
 def _named(events: Sequence[Event], name: str) -> list[Event]:
