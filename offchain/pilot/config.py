@@ -49,15 +49,15 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong on the day, seeded: numbers of prosumers among those with an order."""
+    """What goes wrong on the day, seeded: shares of the prosumers with an order, rounded to whole prosumers."""
 
-    short: int = 3
+    short: float = 0.07
     """Deliver 20 to 60% of what they were ordered."""
-    failing: int = 2
+    failing: float = 0.04
     """Deliver nothing."""
-    silent: int = 2
+    silent: float = 0.04
     """Their meter falls silent in the middle of the delivery and comes back the next day."""
-    dead: int = 1
+    dead: float = 0.03
     """Their meter dies before the delivery and never comes back."""
 
 
@@ -86,7 +86,7 @@ class PilotConfig:
     out: Path = Path("build/pilot")
     day: date | None = None
     participation: float = 1.0
-    standby: float = 0.15
+    standby: float = 0.2
     aggregators: int = 2
     timetable: Timetable = field(default_factory=Timetable)
     prices: Prices = field(default_factory=Prices)

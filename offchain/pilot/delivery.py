@@ -138,17 +138,18 @@ class _Site:
         faults = self.world.config.faults
         ordered = sorted({order.meter_id for order in self.book.orders.values()})
         drawn = [ordered[i] for i in rng.permutation(len(ordered))]
-        for meter_id in _take(drawn, faults.short):
+        total = len(drawn)
+        for meter_id in _take(drawn, faults.short, total):
             self.simulator.meters[meter_id].follow_bps = int(rng.integers(BPS // 5, BPS * 3 // 5))
             self.result.faults[meter_id] = "falls short"
-        for meter_id in _take(drawn, faults.failing):
+        for meter_id in _take(drawn, faults.failing, total):
             self.simulator.meters[meter_id].follow_bps = 0
             self.result.faults[meter_id] = "does not follow"
-        for meter_id in _take(drawn, faults.silent):
+        for meter_id in _take(drawn, faults.silent, total):
             window = self._window(meter_id)
             self.silent_from[meter_id] = window[len(window) // 2]
             self.result.faults[meter_id] = "meter silent from the middle of the delivery"
-        for meter_id in _take(drawn, faults.dead):
+        for meter_id in _take(drawn, faults.dead, total):
             self.silent_from[meter_id] = 0
             self.result.faults[meter_id] = "meter dead all day"
 
@@ -334,7 +335,8 @@ def close_day(world: World) -> Batch:
     return Batcher(world.store, cast.operator.address, meter_ids, keys, clock).close_day(world.day)
 
 
-def _take(drawn: list[bytes], count: int) -> list[bytes]:
-    """The next few of a drawn list, which shrinks."""
+def _take(drawn: list[bytes], share: float, total: int) -> list[bytes]:
+    """The next few of a drawn list, which shrinks: a share of ``total``, see :class:`Faults`."""
+    count = round(share * total)
     taken, drawn[:] = drawn[:count], drawn[count:]
     return taken

@@ -142,15 +142,9 @@ def _fund(world: World) -> None:
         ]
     )
     world.send_all(
-        [
-            (account, "LocalCurrency", "approve", (desk, _payment(world, amount)))
-            for account, amount in capital.items()
-        ]
+        [(account, "LocalCurrency", "approve", (desk, _payment(world, amount))) for account, amount in capital.items()]
     )
-    bonds = [
-        (cast.aggregators[a], "TokenDesk", "buyAndDeposit", (prices.prosumer_bond, p.address))
-        for p, a in members
-    ]
+    bonds = [(cast.aggregators[a], "TokenDesk", "buyAndDeposit", (prices.prosumer_bond, p.address)) for p, a in members]
     own = [
         (
             account,
@@ -205,9 +199,7 @@ def _sign_agreements(world: World, baseline_method: bytes) -> None:
         )
         digest = agreement_digest(domain, terms, nonce=0, deadline=deadline)
         signatures = (sign(digest, prosumer.wallet), sign(digest, signing_key(bytes(aggregator.key))))
-        calls.append(
-            (cast.relayer, "AgreementRegistry", "register", (terms.as_tuple(), deadline, *signatures))
-        )
+        calls.append((cast.relayer, "AgreementRegistry", "register", (terms.as_tuple(), deadline, *signatures)))
         signed.append((prosumer.position, aggregator_position, terms))
     receipts = world.send_all(calls)
     for event, (position, aggregator_position, terms) in zip(

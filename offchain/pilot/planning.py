@@ -27,6 +27,7 @@ BASELINE = "mid_4_of_6@1"
 FORECAST = "weekly_naive@1"
 HISTORY_DAYS = 21
 SIMILAR_DAYS = 6
+PLANNING_DAYS = 7
 YELLOW = 1
 
 
@@ -69,16 +70,13 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     committed = _commit(world, forecast_wh, baseline_wh)
     nothing = np.zeros(day.isp_count, dtype=np.int64)
     ahead = DayAhead(forecast_wh, baseline_wh, None, None, {}, {}, nothing, committed)
-    need = _need(world, forecast_wh)
+    need = _need(world)
     if need is None:
         return ahead
     world.at(table.request)
     request_id = _request(world, need)
     ahead = replace(ahead, need=need, request_id=request_id)
-    members = {
-        position: _members(world, position, forecast_wh, need.direction)
-        for position in range(len(world.cast.aggregators))
-    }
+    members = {position: _members(world, position, need.direction) for position in range(len(world.cast.aggregators))}
     world.at(table.offers)
     offers = _offer(world, ahead, members)
     world.at(table.selection)
@@ -121,9 +119,7 @@ def _commit(world: World, forecast_wh: np.ndarray, baseline_wh: np.ndarray) -> d
         committed[position] = _commit_baselines(world, aggregator, baseline_wh, own, common)
     # The DSO's baselines serve direct control; they are its own set, made a second later.
     everybody = range(len(cast.prosumers))
-    committed[-1] = _commit_baselines(
-        world, cast.dso, baseline_wh, everybody, common | {"made_at": made_at + 1}
-    )
+    committed[-1] = _commit_baselines(world, cast.dso, baseline_wh, everybody, common | {"made_at": made_at + 1})
     total = pack_baseline(round_forecast_wh(forecast_wh.sum(axis=1)))
     commit_packed(
         world.suite,
@@ -152,27 +148,42 @@ def _commit_baselines(
     )
 
 
-def _need(world: World, forecast_wh: np.ndarray) -> FlexibilityNeed | None:
+def _need(world: World) -> FlexibilityNeed | None:
+    """What would have been enough on each of the last seven metered days, ISP by ISP.
+
+    A single expected day hides the sunny and the cold ones; the DSO buys for those it has just seen. Returns the
+    direction with more energy, None when none of the days was congested.
+    """
     scenario, day = world.scenario, world.day
-    reactive_var = scenario.reactive_var(_week_before(day))
-    needs = flexibility_needs(
-        world.flow,
-        forecast_wh,
-        reactive_var,
-        element=scenario.congestion_point,
-        flexible_wh={
-            direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction
-        },
-        margin=world.config.planning_margin,
-        isps=list(day.isps),
+    flexible_wh = {direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction}
+    worst: dict[Direction, FlexibilityNeed] = {}
+    for back in range(2, 2 + PLANNING_DAYS):
+        first = MarketDay.of(day.day - timedelta(days=back), ZONE).first_isp
+        seen = range(first, first + day.isp_count)
+        needs = flexibility_needs(
+            world.flow,
+            scenario.net_wh(seen),
+            scenario.reactive_var(seen),
+            element=scenario.congestion_point,
+            flexible_wh=flexible_wh,
+            margin=world.config.planning_margin,
+            isps=list(day.isps),
+        )
+        for need in needs:
+            worst[need.direction] = _higher(worst[need.direction], need) if need.direction in worst else need
+    return max(worst.values(), key=lambda need: need.quantity_wh.sum(), default=None)
+
+
+def _higher(one: FlexibilityNeed, other: FlexibilityNeed) -> FlexibilityNeed:
+    """The higher need per ISP, with the loading it was found for."""
+    take = other.loading_before_percent > one.loading_before_percent
+    return FlexibilityNeed(
+        one.element,
+        one.direction,
+        np.maximum(one.quantity_wh, other.quantity_wh),
+        np.where(take, other.loading_before_percent, one.loading_before_percent),
+        np.where(take, other.loading_after_percent, one.loading_after_percent),
     )
-    return max(needs, key=lambda need: need.quantity_wh.sum(), default=None)
-
-
-def _week_before(day: MarketDay) -> range:
-    """ISPs a week earlier: reactive power is expected as it was then, as the naive forecast does."""
-    first = MarketDay.of(day.day - timedelta(days=7), ZONE).first_isp
-    return range(first, first + day.isp_count)
 
 
 def _request(world: World, need: FlexibilityNeed) -> int:
@@ -206,23 +217,17 @@ def _request(world: World, need: FlexibilityNeed) -> int:
     return world.suite.event(receipt, "RequestPublished").args["requestId"]
 
 
-def _members(
-    world: World, aggregator: int, forecast_wh: np.ndarray, direction: Direction
-) -> dict[str, tuple[int, Member]]:
+def _members(world: World, aggregator: int, direction: Direction) -> dict[str, tuple[int, Member]]:
     """Members of an aggregator that are not standby, by agreement id."""
     scenario, day = world.scenario, world.day
-    possible_wh = scenario.by_connection(
-        scenario.flexible_wh(day, direction, asset_wh=_expected_use_wh(world))
-    )
+    possible_wh = scenario.by_connection(scenario.flexible_wh(day, direction, asset_wh=_expected_use_wh(world)))
     members = {}
     for agreement_id, (connection, owner) in world.member_of.items():
         terms = world.terms[agreement_id]
         if owner != aggregator or terms.standby:
             continue
         assets = [scenario.assets[i] for i in scenario.connections[connection].assets]
-        energy_wh = sum(
-            a.up_energy_wh if direction is Direction.UP else a.down_energy_wh for a in assets if a.flexible
-        )
+        energy_wh = sum(a.up_energy_wh if direction is Direction.UP else a.down_energy_wh for a in assets if a.flexible)
         bitmap = world.call("AgreementRegistry", "availableIsps", agreement_id, day.first_isp)
         member = Member(
             id=f"{agreement_id:06d}",

@@ -53,9 +53,7 @@ def run_pilot(config: PilotConfig, progress: Progress = lambda stage, done, tota
         (out / name).unlink(missing_ok=True)
 
     progress("loading the grid", 0, 1)
-    scenario = load_scenario(
-        config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids"
-    )
+    scenario = load_scenario(config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids")
     flow = PowerFlow.of(scenario)
     progress("loading the grid", 1, 1)
     midnight = scenario.day.first_isp * SECONDS_PER_ISP
@@ -84,9 +82,7 @@ def run_pilot(config: PilotConfig, progress: Progress = lambda stage, done, tota
         _settle(world, ahead, delivery, book)
         progress("settling", 1, 1)
         events = read_events(chain, suite)
-        report = audit(
-            _record(suite, events, chain), store, lambda stage, d, t: progress(f"audit: {stage}", d, t)
-        )
+        report = audit(_record(suite, events, chain), store, lambda stage, d, t: progress(f"audit: {stage}", d, t))
         return collect(world, ahead, delivery, book, events, report, time.monotonic() - started)
 
 
@@ -134,9 +130,7 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
     if missing:
         world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + world.config.readings_due_s)
         settle_missing(suite, cast.relayer, missing)
-    world.send_all(
-        [(cast.relayer, "FlexSettlement", "finalise", (order_id,)) for order_id in ahead.flex_orders]
-    )
+    world.send_all([(cast.relayer, "FlexSettlement", "finalise", (order_id,)) for order_id in ahead.flex_orders])
     if delivery.direct_group_id is not None:
         world.send(cast.relayer, "FlexSettlement", "finaliseDirect", delivery.direct_group_id)
 

@@ -61,10 +61,7 @@ class World:
     def send_all(self, calls: Sequence[tuple[LocalAccount, str, str, Sequence[Any]]]) -> list[Receipt]:
         """Send calls that do not build on one another; raises what the first contract refused."""
         return self.chain.send_all(
-            [
-                (sender, self.suite.prepare(contract, function, args))
-                for sender, contract, function, args in calls
-            ]
+            [(sender, self.suite.prepare(contract, function, args)) for sender, contract, function, args in calls]
         )
 
     def call(self, contract: str, function: str, *args: Any) -> Any:
