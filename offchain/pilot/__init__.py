@@ -1,6 +1,6 @@
 """A whole flexibility day end to end, on a real grid, with real protocols, on a local chain."""
 
 from offchain.pilot.config import PilotConfig
-from offchain.pilot.run import run_pilot
+from offchain.pilot.run import PilotDay, run_pilot
 
-__all__ = ["PilotConfig", "run_pilot"]
+__all__ = ["PilotConfig", "PilotDay", "run_pilot"]

@@ -59,6 +59,8 @@ class Faults:
     """Their meter falls silent in the middle of the delivery and comes back the next day."""
     dead: float = 0.03
     """Their meter dies before the delivery and never comes back."""
+    oracle_down: tuple[int, int] | None = None
+    """Positions of the day from and until which the site's oracle is not running."""
 
 
 @dataclass(frozen=True, slots=True)

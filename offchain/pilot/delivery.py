@@ -91,20 +91,28 @@ class _Site:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.simulator)
             sources, downlinks = await self._connect(stack)
-            pipeline = MeteringPipeline(self.world.store, self._points(), self.keys, self.clock)
-            gateway = SiteGateway([EndpointCoordinator(s) for s in sources], pipeline, self.clock)
+            gateway = self._gateway(sources)
             await gateway.read_boundary()
+            down = range(*(self.world.config.faults.oracle_down or (0, 0)))
             for position, isp in enumerate(day.isps):
                 self._start_isp(position)
                 await self._steer(isp, position, downlinks)
                 self._pass_time(isp, position)
-                report = await gateway.read_boundary()
-                self._watch(report.ingest.accepted)
+                if position in down:
+                    # What was in the memory of a stopped oracle is lost; what it accepted is in the store.
+                    gateway = self._gateway(sources)
+                else:
+                    report = await gateway.read_boundary()
+                    self._watch(report.ingest.accepted)
                 self.world.progress("metering the day", position + 1, day.isp_count)
         self._close_regime()
         return self.result
 
     # ------------------------------------------------------------------ site
+
+    def _gateway(self, sources: list[list[ModbusMeterSource]]) -> SiteGateway:
+        pipeline = MeteringPipeline(self.world.store, self._points(), self.keys, self.clock)
+        return SiteGateway([EndpointCoordinator(s) for s in sources], pipeline, self.clock)
 
     async def _connect(
         self, stack: AsyncExitStack

@@ -1,8 +1,10 @@
 """Runs a pilot day: setting the stage, the day before, the day, settlement, audit."""
 
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from eth_hash.auto import keccak
 
@@ -13,6 +15,7 @@ from offchain.chain.clock import ChainClock
 from offchain.chain.contracts import Suite
 from offchain.chain.deployment import Deployment, Web3Executor
 from offchain.chain.indexer import read_events
+from offchain.domain.errors import PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import UTOKEN
 from offchain.flexibility.metered_days import proven_days
@@ -46,44 +49,106 @@ def run_pilot(config: PilotConfig, progress: Progress = lambda stage, done, tota
     progress : callable
         Told the stage, how much of it is done, and how much there is.
     """
-    started = time.monotonic()
-    out = config.out
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (STATE, DEPLOYMENT, STORE, f"{STORE}-wal", f"{STORE}-shm"):
-        (out / name).unlink(missing_ok=True)
+    with PilotDay(config, progress) as pilot:
+        pilot.enrol()
+        pilot.plan()
+        pilot.deliver()
+        pilot.settle()
+        return pilot.audit()
 
-    progress("loading the grid", 0, 1)
-    scenario = load_scenario(config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids")
-    flow = PowerFlow.of(scenario)
-    progress("loading the grid", 1, 1)
-    midnight = scenario.day.first_isp * SECONDS_PER_ISP
-    with (
-        Anvil(state=out / STATE, timestamp=midnight + config.timetable.setup) as node,
-        open_store(out / STORE) as store,
-    ):
-        chain = Chain(node.url)
-        cast = make_cast(config.seed, [c.id for c in scenario.connections], aggregators=config.aggregators)
-        for sender in cast.senders:
-            chain.request("anvil_setBalance", sender.address, hex(10**24))
-        clock = ChainClock(chain, simulated=True)
-        suite = _deploy(chain, cast, config, out / DEPLOYMENT, progress)
-        point = commitment(config.seed, f"congestion point {scenario.congestion_point}")
-        world = World(config, scenario, flow, cast, chain, suite, clock, store, progress, point)
-        progress("enrolling", 0, 1)
-        enrol(world, keccak(BASELINE.encode()))
-        progress("enrolling", 1, 1)
 
-        book = OrderBook(store)
-        progress("planning the day", 0, 1)
-        ahead = plan_day(world, book)
-        progress("planning the day", 1, 1)
-        delivery = run_day(world, ahead, book)
-        progress("settling", 0, 1)
-        _settle(world, ahead, delivery, book)
-        progress("settling", 1, 1)
-        events = read_events(chain, suite)
-        report = audit(_record(suite, events, chain), store, lambda stage, d, t: progress(f"audit: {stage}", d, t))
-        return collect(world, ahead, delivery, book, events, report, time.monotonic() - started)
+class PilotDay:
+    """A pilot day stage by stage; a context manager that holds chain and store.
+
+    The stages run in order: :meth:`enrol`, :meth:`plan`, :meth:`deliver`, :meth:`settle`, :meth:`audit`.
+    """
+
+    def __init__(self, config: PilotConfig, progress: Progress = lambda stage, done, total: None):
+        self.config = config
+        self._progress = progress
+        self._started = time.monotonic()
+        self._stack = ExitStack()
+        self._node: Anvil | None = None
+
+    def __enter__(self) -> Self:
+        config, out = self.config, self.config.out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for name in (STATE, DEPLOYMENT, STORE, f"{STORE}-wal", f"{STORE}-shm"):
+                (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise PermanentError(f"folder {out}: {error.strerror}", hint="choose another with --out") from error
+        self._progress("loading the grid", 0, 1)
+        scenario = load_scenario(config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids")
+        self._progress("loading the grid", 1, 1)
+        midnight = scenario.day.first_isp * SECONDS_PER_ISP
+        with self._stack as stack:
+            self._node = Anvil(state=out / STATE, timestamp=midnight + config.timetable.setup)
+            stack.callback(self._stop_chain)
+            store = stack.enter_context(open_store(out / STORE))
+            chain = Chain(self._node.url)
+            cast = make_cast(config.seed, [c.id for c in scenario.connections], aggregators=config.aggregators)
+            for sender in cast.senders:
+                chain.request("anvil_setBalance", sender.address, hex(10**24))
+            clock = ChainClock(chain, simulated=True)
+            suite = _deploy(chain, cast, config, out / DEPLOYMENT, self._progress)
+            point = commitment(config.seed, f"congestion point {scenario.congestion_point}")
+            self.world = World(
+                config, scenario, PowerFlow.of(scenario), cast, chain, suite, clock, store, self._progress, point
+            )
+            self.book = OrderBook(store)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    def enrol(self) -> None:
+        """Participants, connections, meters, money, agreements."""
+        self._progress("enrolling", 0, 1)
+        enrol(self.world, keccak(BASELINE.encode()))
+        self._progress("enrolling", 1, 1)
+
+    def plan(self) -> None:
+        """The day before: from the forecast to the prosumer orders."""
+        self._progress("planning the day", 0, 1)
+        self.ahead = plan_day(self.world, self.book)
+        self._progress("planning the day", 1, 1)
+
+    def deliver(self) -> None:
+        """The day itself."""
+        self.delivery = run_day(self.world, self.ahead, self.book)
+
+    def settle(self) -> None:
+        """Anchor the metered day, settle every order, finalise every group."""
+        self._progress("settling", 0, 1)
+        _settle(self.world, self.ahead, self.delivery, self.book)
+        self._progress("settling", 1, 1)
+
+    def audit(self) -> PilotResult:
+        """Rebuild the day from events and store, and collect its figures."""
+        world = self.world
+        events = read_events(world.chain, world.suite)
+        record = ChainRecord(
+            chain_id=world.chain.chain_id,
+            addresses=world.suite.addresses,
+            events=events,
+            get=world.suite.call_all,
+            timestamp=world.chain.block()["timestamp"],
+        )
+        report = audit(record, world.store, lambda stage, done, total: self._progress(f"auditing {stage}", done, total))
+        seconds = time.monotonic() - self._started
+        return collect(world, self.ahead, self.delivery, self.book, events, report, seconds)
+
+    def restart_chain(self) -> None:
+        """Stop the node and start it again where it was, at the same address."""
+        port = self._node.port
+        self._node.stop()
+        self._node = Anvil(state=self.config.out / STATE, port=port)
+        self.world.clock = ChainClock(self.world.chain, simulated=True)
+
+    def _stop_chain(self) -> None:
+        self._node.stop()
 
 
 def _deploy(chain: Chain, cast, config: PilotConfig, path: Path, progress: Progress) -> Suite:
@@ -137,13 +202,3 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
 
 def _clock_of(world: World) -> SimulatedClock:
     return SimulatedClock(datetime.fromtimestamp(world.clock.now(), UTC))
-
-
-def _record(suite: Suite, events, chain: Chain) -> ChainRecord:
-    return ChainRecord(
-        chain_id=chain.chain_id,
-        addresses=suite.addresses,
-        events=events,
-        get=suite.call_all,
-        timestamp=chain.block()["timestamp"],
-    )
