@@ -109,7 +109,7 @@ class Anvil:
         ]
         if self.state is not None:
             self.state.parent.mkdir(parents=True, exist_ok=True)
-            arguments += ["--state", self.state, "--state-interval", 5, "--preserve-historical-states"]
+            arguments += ["--state", self.state, "--state-interval", 5]
         if mining == "batch":
             arguments.append("--no-mining")
         if timestamp is not None:
@@ -162,11 +162,7 @@ class Anvil:
         raise NodeStartError(f"Anvil did not listen within {timeout:g} s")
 
     def _start_hint(self) -> str:
-        return (
-            f"is {self.state} a state file of Anvil?"
-            if self.state is not None and self.state.exists()
-            else ""
-        )
+        return f"is {self.state} a state file of Anvil?" if self.state is not None and self.state.exists() else ""
 
     @property
     def running(self) -> bool:
