@@ -104,12 +104,12 @@ def _compare_day(checks: Checks, archive: Archive, day: MeterDayRow, made_at: in
             continue
         differs = True
         where = reading_name(day.meter_id, isp)
-        if row is None:
-            checks.fail("readings", "reading missing in the store", where, _show(value), "no row")
-        elif not signed or (value is None and not day_signed):
+        if not signed:
             checks.fail("readings", "stored reading changed", where, _show(value), _show(read))
         elif not day_signed:
             checks.fail("readings", "stored value of a metered day changed", where, _show(read), _show(value))
+        elif row is None:
+            checks.fail("readings", "reading missing in the store", where, _show(value), "no row")
         else:
             checks.fail("readings", "reading other than the anchored value", where, _show(value), _show(read))
     if not differs or not day_signed:

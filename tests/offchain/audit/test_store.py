@@ -86,6 +86,26 @@ def test_audit_names_meter_and_isp_when_a_value_of_a_metered_day_is_changed(case
     assert (first.expected, first.found) == ("2000 Wh import, 0 Wh export", "2001 Wh import, 0 Wh export")
 
 
+def test_audit_names_meter_and_isp_when_a_missing_value_of_a_metered_day_is_filled_in(case):
+    """Position 75 of the first batch, which here is the latest."""
+    case.sql("DELETE FROM readings WHERE meter_id = ? AND isp = ?", LATE, w.DAY.first_isp + 75)
+    case.events = case.events[: [e.name for e in case.events].index("Withdrawn")]
+    change_day(case, 1, "values", 8 * 75 + 3)
+    first = case.audit().mismatches[0]
+    assert first.what == "stored value of a metered day changed"
+    assert first.where == f"meter 0x{LATE.hex()}, ISP {w.DAY.first_isp + 75} (2016-05-17T16:45Z)"
+    assert first.expected == "no reading"
+
+
+def test_audit_names_meter_and_isp_when_a_value_of_a_metered_day_is_blanked(case):
+    values = stored(case, "values", "meter_days", "meter_id = ? AND version = 2", LATE)
+    blanked = values[: 8 * 40] + b"\xff" * 8 + values[8 * 41 :]
+    case.sql('UPDATE meter_days SET "values" = ? WHERE meter_id = ? AND version = 2', blanked, LATE)
+    first = case.audit().mismatches[0]
+    assert (first.what, first.where) == ("stored value of a metered day changed", NAMED)
+    assert first.found == "no reading"
+
+
 def test_audit_names_the_batch_when_a_value_of_a_metered_day_is_changed(case, assert_found):
     change_day(case, 2, "values", 8 * 40 + 3)
     assert_found("root rebuilt from the metered days", "version 2")
