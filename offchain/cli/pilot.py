@@ -1,5 +1,6 @@
 """``gridpact pilot``: a whole pilot day from one command."""
 
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,12 @@ def pilot(
 
     config = PilotConfig(
         scenario=scenario, seed=seed, out=out, day=day.date() if day else None, participation=participation
+    )
+    # What devices do on the day belongs to its record, not between the progress bars.
+    logging.basicConfig(
+        handlers=[logging.FileHandler(out / "pilot.log", mode="w", delay=True)],
+        level=logging.INFO,
+        format="%(levelname)s %(name)s: %(message)s",
     )
     with progress_bars(quiet) as progress:
         result = run_pilot(config, progress)
