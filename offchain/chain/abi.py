@@ -76,9 +76,7 @@ class Codec:
             for item in abi:
                 kind = item["type"]
                 if kind == "constructor":
-                    self._constructors[contract] = Entry(
-                        "constructor", "constructor()", tuple(item["inputs"])
-                    )
+                    self._constructors[contract] = Entry("constructor", "constructor()", tuple(item["inputs"]))
                 if kind not in ("function", "event", "error"):
                     continue
                 inputs = tuple(item["inputs"])
@@ -108,9 +106,7 @@ class Codec:
         try:
             candidates = self._functions[contract].get(function, [])
         except KeyError:
-            raise DomainError(
-                f"no contract {contract}", hint=f"there are {', '.join(self.contracts)}"
-            ) from None
+            raise DomainError(f"no contract {contract}", hint=f"there are {', '.join(self.contracts)}") from None
         fitting = [e for e in candidates if argument_count is None or len(e.inputs) == argument_count]
         if len(fitting) == 1:
             return fitting[0]
@@ -147,9 +143,7 @@ class Codec:
     def constructor_names(self, contract: str) -> list[str]:
         return [parameter["name"].rstrip("_") for parameter in self._constructors[contract].inputs]
 
-    def decode_result(
-        self, contract: str, function: str, data: bytes, argument_count: int | None = None
-    ) -> Any:
+    def decode_result(self, contract: str, function: str, data: bytes, argument_count: int | None = None) -> Any:
         """What a function returned: nothing, one value, or a tuple of values."""
         entry = self.function(contract, function, argument_count)
         try:
@@ -178,9 +172,7 @@ class Codec:
                 return topic
         raise DomainError(f"{contract} has no event {event}")
 
-    def decode_log(
-        self, contract: str, topics: Sequence[bytes], data: bytes
-    ) -> tuple[str, dict[str, Any]] | None:
+    def decode_log(self, contract: str, topics: Sequence[bytes], data: bytes) -> tuple[str, dict[str, Any]] | None:
         """Event name and arguments of a log; ``None`` when the ABI does not know it.
 
         An indexed argument of dynamic type is its hash, which is all that the log has.
@@ -269,6 +261,4 @@ def _decode_topic(parameter: dict, topic: bytes) -> Any:
 
 
 def _named(parameters: Sequence[dict], values: Sequence[Any]) -> dict[str, Any]:
-    return {
-        p["name"] or f"arg{i}": value for i, (p, value) in enumerate(zip(parameters, values, strict=True))
-    }
+    return {p["name"] or f"arg{i}": value for i, (p, value) in enumerate(zip(parameters, values, strict=True))}

@@ -178,17 +178,11 @@ class Chain:
     @cached_property
     def mines_on_demand(self) -> bool:
         """An Anvil that was started without mining: this client asks for a block after what it sends."""
-        return (
-            self.is_anvil
-            and not self.request("anvil_getAutomine")
-            and not self.request("anvil_getIntervalMining")
-        )
+        return self.is_anvil and not self.request("anvil_getAutomine") and not self.request("anvil_getIntervalMining")
 
     def block(self, number: int | str = "latest") -> dict[str, Any]:
         """Header of a block: ``number``, ``timestamp`` [unix s], ``hash``, ``parent_hash``, ``base_fee`` [wei]."""
-        block = self.request(
-            "eth_getBlockByNumber", hex(number) if isinstance(number, int) else number, False
-        )
+        block = self.request("eth_getBlockByNumber", hex(number) if isinstance(number, int) else number, False)
         if block is None:
             raise ChainError(f"chain {self.chain_id} has no block {number}")
         return header(block)
@@ -208,9 +202,7 @@ class Chain:
         """Return data of a call that changes nothing."""
         return self.call_all([call], sender=sender, block=block)[0]
 
-    def call_all(
-        self, calls: Sequence[Call], *, sender: str | None = None, block: int | str = "latest"
-    ) -> list[bytes]:
+    def call_all(self, calls: Sequence[Call], *, sender: str | None = None, block: int | str = "latest") -> list[bytes]:
         """As :meth:`call` for many calls in few requests."""
         where = hex(block) if isinstance(block, int) else block
         results = self._batch([("eth_call", [call.message(sender), where]) for call in calls])
@@ -266,9 +258,7 @@ class Chain:
         fees = self.fees()
         self._require_funds([(signer, call) for _, signer, call in sendable], fees)
         signed = self._submit([(signer, call) for _, signer, call in sendable], fees)
-        mined = self._await(
-            [(transaction, call) for transaction, (_, _, call) in zip(signed, sendable, strict=True)]
-        )
+        mined = self._await([(transaction, call) for transaction, (_, _, call) in zip(signed, sendable, strict=True)])
         receipts: list[Receipt | None] = [None] * len(items)
         for i, error in refused.items():
             call = items[i][1]
@@ -282,9 +272,7 @@ class Chain:
     ) -> tuple[list[tuple[LocalAccount, Call]], dict[int, ContractRevertedError]]:
         """Calls with their gas limit, and what the contracts already refuse, by position."""
         unknown = [i for i, (_, call) in enumerate(items) if call.gas is None]
-        estimates = self._batch(
-            [("eth_estimateGas", [items[i][1].message(items[i][0].address)]) for i in unknown]
-        )
+        estimates = self._batch([("eth_estimateGas", [items[i][1].message(items[i][0].address)]) for i in unknown])
         priced = list(items)
         refused: dict[int, ContractRevertedError] = {}
         for i, estimate in zip(unknown, estimates, strict=True):
@@ -395,9 +383,7 @@ class Chain:
         signed: dict[int, SignedTransaction] = {}
         waiting = list(range(len(items)))
         with ExitStack() as held:
-            for address in sorted(
-                queues
-            ):  # always in this order, so that two threads cannot wait for each other
+            for address in sorted(queues):  # always in this order, so that two threads cannot wait for each other
                 held.enter_context(queues[address])
             try:
                 for _ in range(3):
@@ -416,9 +402,7 @@ class Chain:
                     waiting = outdated
                     if not waiting:
                         return [signed[i] for i in range(len(items))]
-                raise TransactionRefusedError(
-                    items[waiting[0]][1].what, "another program sends for the same signer"
-                )
+                raise TransactionRefusedError(items[waiting[0]][1].what, "another program sends for the same signer")
             except ChainError:
                 for queue in queues.values():
                     queue.reset()
@@ -448,9 +432,7 @@ class Chain:
             if not outstanding:
                 break
             if time.monotonic() > deadline:
-                raise self._overdue(
-                    outstanding[0], dict(zip((t.tx_hash for t, _ in sent), (c for _, c in sent)))
-                )
+                raise self._overdue(outstanding[0], {t.tx_hash: call for t, call in sent})
             if self.is_anvil and int(self.request("txpool_status")["pending"], 16):
                 self.request("evm_mine")
             else:
@@ -490,9 +472,7 @@ class Chain:
     def _why_failed(self, call: Call, raw: dict[str, Any]) -> ContractRevertedError:
         """Runs a mined transaction again, where the node can trace; else the call on the state before its block."""
         try:
-            trace = self.rpc.request(
-                "debug_traceTransaction", raw["transactionHash"], {"tracer": "callTracer"}
-            )
+            trace = self.rpc.request("debug_traceTransaction", raw["transactionHash"], {"tracer": "callTracer"})
         except RpcError:
             trace = {}
         output = trace.get("output") or "0x"

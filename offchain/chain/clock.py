@@ -31,9 +31,7 @@ class ChainClock:
                     f"time cannot be simulated on chain {chain.chain_id}",
                     hint="use Anvil, or run in real time",
                 )
-            chain.request(
-                "evm_setTime", self.now()
-            )  # a restarted Anvil has gone back to the time of the machine
+            chain.request("evm_setTime", self.now())  # a restarted Anvil has gone back to the time of the machine
             chain.request("anvil_setBlockTimestampInterval", 1)
 
     def now(self) -> int:

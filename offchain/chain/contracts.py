@@ -27,9 +27,7 @@ def load_artifacts(folder: Path = ARTIFACTS) -> dict[str, dict[str, Any]]:
     DeploymentError
         There are none.
     """
-    artifacts = {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
-    }
+    artifacts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     if not artifacts:
         raise DeploymentError(f"no compiled contracts in {folder}", hint="run `make setup`")
     return artifacts
@@ -55,9 +53,7 @@ class Suite:
         Block of the oldest contract; events are read from here.
     """
 
-    def __init__(
-        self, chain: Chain, addresses: Mapping[str, str], *, codec: Codec | None = None, first_block: int = 0
-    ):
+    def __init__(self, chain: Chain, addresses: Mapping[str, str], *, codec: Codec | None = None, first_block: int = 0):
         self.chain = chain
         self.addresses = dict(addresses)
         self.codec = codec or suite_codec()
@@ -81,9 +77,7 @@ class Suite:
             record = DeploymentRecord.read(record)
         record.require_chain(chain.chain_id, chain.url)
         if not record.complete:
-            raise DeploymentError(
-                f"deployment {record.path} is not finished", hint="run `gridpact deploy` again"
-            )
+            raise DeploymentError(f"deployment {record.path} is not finished", hint="run `gridpact deploy` again")
         for name, contract in record.contracts.items():
             contract.require_code(name, chain.code(contract.address))
         first = min(contract.block for contract in record.contracts.values())
@@ -137,9 +131,7 @@ class Suite:
         data = self.chain.call(self.prepare(contract, function, args), sender=sender, block=block)
         return self.codec.decode_result(contract, function, data, len(args))
 
-    def call_all(
-        self, queries: Sequence[tuple[str, str, Sequence[Any]]], *, block: int | str = "latest"
-    ) -> list[Any]:
+    def call_all(self, queries: Sequence[tuple[str, str, Sequence[Any]]], *, block: int | str = "latest") -> list[Any]:
         """Answers of many getters, ``(contract, function, args)`` each, in few requests."""
         results = self.chain.call_all([self.prepare(*query) for query in queries], block=block)
         return [

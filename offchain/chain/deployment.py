@@ -169,9 +169,7 @@ class Deployment:
             f"Deployment to chain {self._executor.chain_id} at {self._executor.where} by {self._executor.deployer}"
         ]
         lines += [f"  {name} = {value}" for name, value in self.parameters.model_dump(mode="json").items()]
-        lines += [
-            f"  {number:>2}. {title} {mark}".rstrip() for number, (title, mark) in enumerate(marks.items(), 1)
-        ]
+        lines += [f"  {number:>2}. {title} {mark}".rstrip() for number, (title, mark) in enumerate(marks.items(), 1)]
         return "\n".join(lines)
 
     def run(self) -> DeploymentRecord:
@@ -199,11 +197,7 @@ class Deployment:
         return self.record
 
     def _recorded(self, step: Step) -> bool:
-        return (
-            step.title in self.record.steps
-            if isinstance(step, Do)
-            else step.contract in self.record.contracts
-        )
+        return step.title in self.record.steps if isinstance(step, Do) else step.contract in self.record.contracts
 
     def _verify_code(self) -> None:
         for name, contract in self.record.contracts.items():
@@ -224,9 +218,7 @@ class Deployment:
         while True:
             code = self._executor.code(attempt.address)
             if code:
-                step = next(
-                    s for s in self.plan.steps if isinstance(s, Create) and s.contract == attempt.contract
-                )
+                step = next(s for s in self.plan.steps if isinstance(s, Create) and s.contract == attempt.contract)
                 self._record_contract(step, attempt.address, attempt.block, None, code)
                 break
             if (
@@ -245,9 +237,7 @@ class Deployment:
     def _create(self, step: Create) -> None:
         args = self._resolve(step.args)
         bytecode = bytes.fromhex(self._artifacts[step.contract]["bytecode"][2:])
-        call = Call(
-            step.contract, "constructor", None, bytecode + self._codec.encode_constructor(step.contract, args)
-        )
+        call = Call(step.contract, "constructor", None, bytecode + self._codec.encode_constructor(step.contract, args))
         nonce = self._executor.nonce(pending=True)
         address = checksum(keccak(rlp.encode([bytes.fromhex(self._executor.deployer[2:]), nonce]))[12:])
         block = self._executor.block_number()
@@ -281,9 +271,7 @@ class Deployment:
         if not code:
             raise DeploymentError(f"there is no contract at {step.address} to use as {step.contract}")
         block = self._executor.block_number()
-        self.record.contracts[step.contract] = ContractRecord(
-            step.address, block, None, None, {}, None, hash_of(code)
-        )
+        self.record.contracts[step.contract] = ContractRecord(step.address, block, None, None, {}, None, hash_of(code))
 
     def _do(self, step: Do) -> str | None:
         if step.done is not None and self._answer(step.done) == self._resolve_one(step.done.expected):

@@ -23,9 +23,7 @@ class Event:
     """Of its block [unix s]."""
 
 
-def decode_event(
-    codec: Codec, names: Mapping[str, str], log: Mapping[str, Any], timestamp: int
-) -> Event | None:
+def decode_event(codec: Codec, names: Mapping[str, str], log: Mapping[str, Any], timestamp: int) -> Event | None:
     """Event of a log as JSON-RPC gives it; ``None`` when no contract of ``names`` (by address) made it."""
     address = checksum(log["address"])
     contract = names.get(address)

@@ -57,9 +57,7 @@ _events = Table(
 )
 
 
-def read_events(
-    chain: Chain, suite: Suite, *, first: int | None = None, last: int | None = None
-) -> list[Event]:
+def read_events(chain: Chain, suite: Suite, *, first: int | None = None, last: int | None = None) -> list[Event]:
     """All events of the suite in the order they happened.
 
     Parameters
@@ -83,9 +81,7 @@ def read_events(
     return events
 
 
-def _read_ranges(
-    chain: Chain, suite: Suite, first: int, last: int
-) -> Iterator[tuple[dict[str, Any], list[Event]]]:
+def _read_ranges(chain: Chain, suite: Suite, first: int, last: int) -> Iterator[tuple[dict[str, Any], list[Event]]]:
     """Events of one range after the other, each with the header its last block had before they were read.
 
     When that block is still the same afterwards, so are all blocks before it. The range adapts to what the node can
@@ -230,11 +226,7 @@ class Indexer:
 
         Stored are the blocks that had events and the ends of the ranges read, so at most one range is read again.
         """
-        query = (
-            select(_blocks)
-            .where(_blocks.c.chain_id == self._chain.chain_id)
-            .order_by(_blocks.c.number.desc())
-        )
+        query = select(_blocks).where(_blocks.c.chain_id == self._chain.chain_id).order_by(_blocks.c.number.desc())
         gone: list[int] = []
         good = None
         with self._engine.connect() as connection:

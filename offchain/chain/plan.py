@@ -89,9 +89,7 @@ class Parameters(BaseModel):
                 hint="set desk_stock = 0 and let the treasury call TokenDesk.stock",
             )
         if not parameters.readings_due_seconds < parameters.settle_by_seconds < parameters.correction_seconds:
-            raise DomainError(
-                "readings_due_seconds, settle_by_seconds, correction_seconds must rise in this order"
-            )
+            raise DomainError("readings_due_seconds, settle_by_seconds, correction_seconds must rise in this order")
         return parameters
 
 
@@ -293,9 +291,7 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
         *registrars,
         *_roles(parameters, deployer),
     )
-    done = tuple(
-        step.done for step in steps if isinstance(step, Do) and step.done and step.function != "approve"
-    )
+    done = tuple(step.done for step in steps if isinstance(step, Do) and step.done and step.function != "approve")
     checks = (*done, *_checks(parameters, deployer))
     return Plan(steps, checks, _role_record(parameters))
 

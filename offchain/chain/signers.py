@@ -17,9 +17,7 @@ def signer(private_key: str | bytes) -> LocalAccount:
     try:
         return Account.from_key(private_key)
     except Exception as exc:
-        raise DomainError(
-            "a private key is 32 bytes in hex", hint="64 hex digits, 0x in front or not"
-        ) from exc
+        raise DomainError("a private key is 32 bytes in hex", hint="64 hex digits, 0x in front or not") from exc
 
 
 def mnemonic_signers(mnemonic: str, count: int, *, first: int = 0) -> list[LocalAccount]:

@@ -14,9 +14,7 @@ app = typer.Typer(help="Local chain and state of a chain.", no_args_is_help=True
 
 @app.command()
 def start(
-    port: Annotated[
-        int, typer.Option(help="Port; the next free one is taken when it is not. 0: any.")
-    ] = 8545,
+    port: Annotated[int, typer.Option(help="Port; the next free one is taken when it is not. 0: any.")] = 8545,
     state: Annotated[Path | None, typer.Option(help="File to go on from and to save to.")] = None,
     chain_id: Annotated[int, typer.Option(help="Chain id.")] = 31337,
     accounts: Annotated[int, typer.Option(help="Number of funded accounts.", min=1)] = 10,
@@ -29,9 +27,7 @@ def start(
     from offchain.chain.errors import NodeStartError
     from offchain.chain.signers import mnemonic_signers
 
-    with Anvil(
-        port=port, port_search=100 if port else 0, chain_id=chain_id, accounts=accounts, state=state
-    ) as node:
+    with Anvil(port=port, port_search=100 if port else 0, chain_id=chain_id, accounts=accounts, state=state) as node:
         signers = mnemonic_signers(MNEMONIC, accounts)
         data = {
             "url": node.url,
@@ -52,9 +48,7 @@ def start(
 def status(
     rpc: RpcOption = DEFAULT_RPC,
     chain_id: ChainIdOption = None,
-    deployment: Annotated[
-        Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")
-    ] = None,
+    deployment: Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say where a chain stands, and whether the contracts of its deployment file are there."""

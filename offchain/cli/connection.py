@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 DEFAULT_RPC = "http://127.0.0.1:8545"
 PASSWORD_VARIABLE = "GRIDPACT_KEYSTORE_PASSWORD"
 
-RpcOption = Annotated[
-    str, typer.Option("--rpc", envvar="GRIDPACT_RPC", help="JSON-RPC endpoint of the chain.")
-]
+RpcOption = Annotated[str, typer.Option("--rpc", envvar="GRIDPACT_RPC", help="JSON-RPC endpoint of the chain.")]
 ChainIdOption = Annotated[int | None, typer.Option(help="Refuse every other chain.")]
 KeystoreOption = Annotated[
     Path | None,

@@ -56,9 +56,5 @@ def deploy(
         "contracts": record.addresses,
     }
     lines = [f"{name:20} {address}" for name, address in record.addresses.items()]
-    done = (
-        f"{totals.transactions} transactions, {totals.gas_used:,} gas"
-        if remaining
-        else "already deployed, verified"
-    )
+    done = f"{totals.transactions} transactions, {totals.gas_used:,} gas" if remaining else "already deployed, verified"
     result(data, "\n".join([*lines, f"chain {record.chain_id}: {done}; {record.path}"]), as_json)

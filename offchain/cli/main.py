@@ -45,9 +45,7 @@ def app_main() -> None:
         sys.exit(130)
     except Exception as exc:
         what = " ".join(str(exc).split()) or "no message"
-        _fail(
-            f"unexpected {type(exc).__name__}: {what}", "run `gridpact --debug ...` and report it", UNEXPECTED
-        )
+        _fail(f"unexpected {type(exc).__name__}: {what}", "run `gridpact --debug ...` and report it", UNEXPECTED)
 
 
 def _fail(message: str, hint: str, code: int) -> None:

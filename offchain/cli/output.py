@@ -11,9 +11,7 @@ import typer
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON, and nothing else on stdout.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 

@@ -126,7 +126,7 @@ def test_send_raises_when_a_nonce_is_missing(suite):
     signer = signers()[3]
     chain = Chain(suite.chain.url, codec=suite.codec, receipt_timeout=0.3)
     chain.nonces(signer.address).take()
-    with pytest.raises(NonceGapError, match="transaction 1 of .* the chain expects nonce 0"):
+    with pytest.raises(NonceGapError, match=r"transaction 1 of .* the chain expects nonce 0"):
         chain.send(signer, suite.prepare("Probe", "place", [1]))
     assert chain.send(signer, suite.prepare("Probe", "place", [1])).ok
 

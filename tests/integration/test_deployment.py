@@ -5,6 +5,10 @@ other chain, other parameters, other deployer, other code → refused; admin wit
 """
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +19,7 @@ from offchain.chain.deployment import Deployment, Web3Executor
 from offchain.chain.errors import ContractRevertedError, DeploymentError, WrongChainError
 from offchain.chain.plan import Create
 from offchain.chain.record import DeploymentRecord
+from offchain.chain.toolchain import ROOT
 from offchain.domain.errors import DomainError
 from tests.integration.probe import deploy_probe, signers
 
@@ -143,7 +148,7 @@ def test_open_raises_when_the_chain_was_reset(chain, path):
     snapshot = chain.request("evm_snapshot")
     _deploy(chain, path)
     chain.request("evm_revert", snapshot)
-    with pytest.raises(DeploymentError, match="there is no contract at .* expected AccessGovernor"):
+    with pytest.raises(DeploymentError, match=r"there is no contract at .* expected AccessGovernor"):
         _deploy(chain, path)
 
 
@@ -152,7 +157,7 @@ def test_open_raises_when_another_contract_is_there(chain, path):
     content = json.loads(path.read_text())
     content["contracts"]["FlexMarket"]["address"] = content["contracts"]["FlexDispatch"]["address"]
     path.write_text(json.dumps(content))
-    with pytest.raises(DeploymentError, match="there is another contract at .* expected FlexMarket"):
+    with pytest.raises(DeploymentError, match=r"there is another contract at .* expected FlexMarket"):
         Suite.open(chain, path)
 
 
@@ -178,7 +183,7 @@ def test_run_raises_when_the_sources_changed_in_between(chain, path):
     content = json.loads(path.read_text())
     content["contracts"]["GridRegistry"]["bytecode_hash"] = "0x" + "00" * 32
     path.write_text(json.dumps(content))
-    with pytest.raises(DeploymentError, match="GridRegistry at .* other sources"):
+    with pytest.raises(DeploymentError, match=r"GridRegistry at .* other sources"):
         _deploy(chain, path)
 
 
@@ -232,3 +237,42 @@ def test_plan_has_every_deployable_contract(chain, path):
     created = [step.contract for step in deployment.plan.steps if isinstance(step, Create)]
     assert len(created) == len(set(created)) == 15
     assert "create FlexSettlement" in deployment.describe()
+
+
+@pytest.mark.long
+def test_brownie_script_deploys_what_gridpact_verifies(tmp_path):
+    """In a copy of the project, with a home of its own: Brownie writes to both."""
+    project, home = tmp_path / "project", tmp_path / "home"
+    for folder in ("contracts", "interfaces", "offchain", "scripts"):
+        shutil.copytree(ROOT / folder, project / folder)
+    shutil.copy(ROOT / "brownie-config.yaml", project)
+    for folder in (".venv", "node_modules"):
+        (project / folder).symlink_to(ROOT / folder)
+    with Anvil() as node:
+        (home / ".brownie").mkdir(parents=True)
+        (home / ".brownie" / "network-config.yaml").write_text(
+            "live: []\ndevelopment:\n- {name: Test, id: gridpact-test, host: 'http://127.0.0.1', cmd: anvil, "
+            f"timeout: 60, cmd_settings: {{port: {node.port}}}}}\n"
+        )
+        path = tmp_path / "31337.json"
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "offchain.chain.toolchain",
+                "brownie",
+                "run",
+                "deploy",
+                "--network",
+                "gridpact-test",
+            ],
+            cwd=project,
+            env=os.environ | {"HOME": str(home), "GRIDPACT_DEPLOYMENT": str(path), "GRIDPACT_YES": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert "deployed and checked" in done.stdout, done.stdout + done.stderr
+        chain = Chain(node.url)
+        assert Deployment(Web3Executor(chain, signers()[0]), path=path).run().complete
+        assert chain.totals().transactions == 0
+        assert len(Suite.open(chain, path).addresses) == 15
