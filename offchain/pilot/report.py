@@ -6,7 +6,7 @@ is shown is worked out here and laid out in ``templates/``; the script only move
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from math import ceil, cos, radians, sqrt
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from offchain.domain.isp import isp_start
-from offchain.domain.units import UTOKEN, WH_PER_KWH
+from offchain.domain.units import WH_PER_KWH
 from offchain.pilot.results import PilotResult
 
 THIN = "\u202f"
@@ -26,8 +26,8 @@ LOADING_STEPS = (20, 40, 60, 80, 100)
 MAP_WIDTH, MAP_MAX_HEIGHT = 1_000, 620
 ZOOM_MARGIN_ISPS = 6
 DIRECTIONS = {
-    "UP": ("UP", "by drawing less from the grid"),
-    "DOWN": ("DOWN", "by drawing more from the grid"),
+    "UP": "UP: prosumers take less from the grid than their baseline, or feed in more",
+    "DOWN": "DOWN: prosumers take more from the grid than their baseline, or feed in less",
 }
 BUSINESS_EVENTS = {
     "Committed": ("Commitment posted", ""),
@@ -155,12 +155,9 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def long_date(day: str) -> str:
-    """``16 March 2016``; the same in every locale."""
-    months = (
-        "January February March April May June July August September October November December".split()
-    )
+    """``16 March 2016``."""
     moment = date.fromisoformat(day)
-    return f"{moment.day} {months[moment.month - 1]} {moment.year}"
+    return f"{moment.day} {moment:%B %Y}"
 
 
 class _Clock:
@@ -186,7 +183,7 @@ class _Clock:
 
     def stamp(self, unix_s: int) -> tuple[str, str]:
         """Date and time, for people and for machines."""
-        moment = isp_start(0).fromtimestamp(unix_s, self._zone)
+        moment = datetime.fromtimestamp(unix_s, self._zone)
         return f"{moment:%d %b %H:%M:%S}", moment.isoformat()
 
     def ticks(self) -> Iterator[dict[str, Any]]:
@@ -435,7 +432,7 @@ def _data(details: dict[str, Any], clock: _Clock) -> Markup:
             for trafo in details["map"]["trafos"]
         ],
     }
-    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))  # noqa: S704
+    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 # ------------------------------------------------------------------ money and trouble
@@ -452,9 +449,7 @@ def _payouts(report: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:
                 "title": title,
                 "rows": [
                     {
-                        **dict.fromkeys(
-                            ("creditedWh", "penalisedWh", "missingWh", "reward", "penalty", "bonus"), 0
-                        ),
+                        **dict.fromkeys(("creditedWh", "penalisedWh", "missingWh", "reward", "penalty", "bonus"), 0),
                         **p,
                         "bar": round(50 * abs(p["net_utoken"]) / longest, 2),
                         "fault": details["faults"].get(p["name"], ""),
@@ -478,13 +473,10 @@ def _trouble(details: dict[str, Any], clock: _Clock) -> dict[str, Any]:
     by_name = {p["name"]: p for p in details["parties"]}
     nothing = {"creditedWh": 0, "penalisedWh": 0, "missingWh": 0, "penalty": 0}
     faults = [
-        {"fault": fault, **nothing, **by_name.get(name, {"name": name})}
-        for name, fault in details["faults"].items()
+        {"fault": fault, **nothing, **by_name.get(name, {"name": name})} for name, fault in details["faults"].items()
     ]
     others = [
-        p
-        for p in details["parties"]
-        if p["prosumer"] and p.get("penalisedWh") and p["name"] not in details["faults"]
+        p for p in details["parties"] if p["prosumer"] and p.get("penalisedWh") and p["name"] not in details["faults"]
     ]
     return {
         "faults": sorted(faults, key=lambda f: (f["fault"], f["name"])),
