@@ -470,6 +470,11 @@ DISPATCH = [
 ]
 
 METERING = [
+    (at_time("IntradayAnchored", w.START + 73 * 900 - 1), "time of anchoring", "IntradayAnchored"),
+    (falsify("IntradayAnchored", operator=OUTSIDER), f"role of {OUTSIDER}", "IntradayAnchored"),
+    (falsify("IntradayAnchored", root=OTHER), "batch missing in the store", "intraday batch"),
+    (falsify("IntradayAnchored", leafCount=9), "stored intraday batch", "intraday batch"),
+    (drop("IntradayAnchored"), "batch in the store that was never anchored", "intraday batch"),
     (at_time("DayAnchored", w.END - 1), "time of anchoring", "version 1"),
     (falsify("DayAnchored", 1, version=3), "version of a batch", "version 3"),
     (drop("BondPosted"), "bond of a meter operator", "version 1"),

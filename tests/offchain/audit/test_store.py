@@ -166,6 +166,12 @@ def test_audit_names_the_batch_when_it_was_never_anchored(case, assert_found):
     assert_found("batch in the store that was never anchored", "3")
 
 
+@pytest.mark.parametrize("statement", ["UPDATE readings SET export_wh = 9", "DELETE FROM readings"])
+def test_audit_names_the_intraday_batch_when_a_reading_of_it_is_changed(case, assert_found, statement):
+    case.sql(f"{statement} WHERE meter_id = ? AND isp = ?", LATE, w.INTRADAY_ISP)
+    assert_found("intraday batch rebuilt from the readings", f"ISP {w.INTRADAY_ISP}")
+
+
 def change_curve(case, name: str, at: int) -> None:
     case.sql('UPDATE curves SET "values" = ? WHERE subject_id = ?', flip(w.BASELINE, at), w.meter(name))
 

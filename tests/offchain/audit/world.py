@@ -34,6 +34,7 @@ from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow, i
 from offchain.store.curves import CommitmentRow, CurveRow, commit_curves, insert_curves
 from offchain.store.documents import Document, put_document
 from offchain.store.readings import ReadingRow, insert_readings
+from oracles.batching import intraday_data_hash, reading_leaf
 
 CHAIN_ID = 31337
 DAY = MarketDay.of(date(2016, 5, 17))
@@ -378,6 +379,22 @@ def readings() -> list[ReadingRow]:
     return rows
 
 
+INTRADAY_ISP = DAY.first_isp + 72
+
+
+def intraday_batch() -> Batch:
+    """Readings of position 72, anchored before the day is over."""
+    rows = [row for row in readings() if row.isp == INTRADAY_ISP]
+    leaves = [reading_leaf(r.meter_id, r.isp, r.import_wh, r.export_wh) for r in rows]
+    root, made_at = MerkleTree(leaves).root, (INTRADAY_ISP + 1) * 900 + 5
+    return Batch(
+        *(0, BatchKind.INTRADAY, OPERATOR, INTRADAY_ISP, 1, 1, root, len(rows), intraday_data_hash(rows)),
+        BatchStatus.CONFIRMED,
+        None,
+        made_at,
+    )
+
+
 MADE_AT = {1: END + 60, 2: END + 60_000}
 COMMITMENTS = {
     1: (AGGREGATORS[1], ("failing", "late", "standby")),
@@ -412,6 +429,7 @@ def write_store(path: Path) -> None:
         for version in (1, 2):
             days = meter_days(version)
             insert_batch(connection, day_batch(version, days, MADE_AT[version]), days)
+        insert_batch(connection, intraday_batch())
         insert_readings(connection, readings())
         for commitment_id, (_, names) in COMMITMENTS.items():
             row = commitment_row(commitment_id)
@@ -631,6 +649,15 @@ def _dispatch(world: World) -> None:
 def _intervene(world: World) -> None:
     """The reading of position 72 shows the shortfall; then Orange and direct control."""
     time = START + 73 * 900 + 60
+    batch = intraday_batch()
+    args = {
+        "operator": OPERATOR,
+        "isp": INTRADAY_ISP,
+        "root": batch.root,
+        "leafCount": batch.leaf_count,
+        "dataHash": batch.data_hash,
+    }
+    world.tx(time, ("MeteringLedger", "IntradayAnchored", args))
     reassigned = {
         "failedOrderId": 1,
         "replacementOrderId": 4,
