@@ -110,7 +110,6 @@ class CongestionPoint:
     active: bool = True
     aggregators: set[str] = field(default_factory=set)
     regime: Regime = Regime.GREEN
-    regime_from_isp: int = 0
     regime_until_isp: int = 0
     regime_request_id: int = 0
     """Request that fell short, in Orange."""
@@ -290,7 +289,6 @@ class ProsumerOrder:
     missing_wh: int = 0
     net: int = 0
     pot: int = 0
-    reward_locked: int = 0
 
     @property
     def positions(self) -> list[int]:

@@ -80,9 +80,6 @@ class Checks:
     def fail(self, subject: str, what: str, where: str, expected: Any, found: Any) -> None:
         self.holds(subject, what, where, False, expected, found)
 
-    def report(self) -> AuditReport:
-        return AuditReport(not self.mismatches, dict(self.checked), list(self.mismatches))
-
 
 def show(value: Any) -> str:
     """A value as a person reads it; long byte strings by their beginning."""

@@ -73,7 +73,6 @@ def prosumer_ordered(replay: Replay, event: Event) -> None:
         _check_agreed(replay, event, order, connection, where)
     if terms["replaces"] == 0:  # a replacement is paid for when it is known what the failing order freed
         replay.pay(group.payer, replay.lock("FlexDispatch", "groupLockId", terms["groupId"]), reward)
-    order.reward_locked = args["rewardLocked"]
     group.issued += 1
     model.orders[order_id] = order
     for position in order.positions:

@@ -247,8 +247,7 @@ def regime_changed(replay: Replay, event: Event) -> None:
     if regime is Regime.ORANGE:
         _require_shortfall(replay, event, where)
     point.regime = regime
-    point.regime_from_isp, point.regime_until_isp = args["fromIsp"], args["untilIsp"]
-    point.regime_request_id = args["requestId"]
+    point.regime_until_isp, point.regime_request_id = args["untilIsp"], args["requestId"]
 
 
 def market_connected(replay: Replay, event: Event) -> None:

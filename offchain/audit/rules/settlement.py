@@ -33,7 +33,7 @@ _FIELDS = (
 
 
 def prosumer_settled(replay: Replay, event: Event) -> None:
-    args, model = event.args, replay.model
+    args = event.args
     order, group, where = _order_of(replay, event)
     terms = order.terms
     replay.checks.equal(SUBJECT, "status before settlement", where, OrderStatus.ISSUED, order.status)
@@ -56,7 +56,6 @@ def prosumer_settled(replay: Replay, event: Event) -> None:
     if any(order.taken_wh):
         order.pot = claimed.penalty
     _record(order, group, args["version"], claimed)
-    model.orders[args["prosumerOrderId"]] = order
 
 
 def prosumer_corrected(replay: Replay, event: Event) -> None:
