@@ -55,9 +55,11 @@ interface IFlexDispatch {
         /// Batch version it was settled by; zero when settled without readings.
         uint16 version;
         /// Energy delivered that counts for the group, Wh; after settlement.
-        uint48 creditedWh;
+        uint40 creditedWh;
         /// Ordered energy in ISPs without a reading, Wh; after settlement.
-        uint48 missingWh;
+        uint40 missingWh;
+        /// Standby took over part of it.
+        bool replaced;
         /// Reward minus penalty, uToken, negative when taken from the bond; after settlement.
         int72 net;
         /// `keccak256(abi.encode(OrderTerms))`.
@@ -68,12 +70,23 @@ interface IFlexDispatch {
         address payer;
         uint32 dayFirstIsp;
         uint16 ispCount;
+        /// From here on a second slot, all that settlement reads and writes of a group.
+        uint64 creditedWh;
+        uint64 missingWh;
         /// Orders issued and not cancelled.
         uint32 issued;
         uint32 settled;
         bool finalised;
-        uint64 creditedWh;
-        uint64 missingWh;
+    }
+
+    /// @notice What a settlement stands on.
+    struct Basis {
+        OrderStatus status;
+        bytes32 termsHash;
+        /// Hash of the packed quantities that standby took over; zero when none.
+        bytes32 takenHash;
+        bool groupFinalised;
+        bytes32 groupLockId;
     }
 
     /// @notice What a failing order lost to standby.
@@ -219,8 +232,8 @@ interface IFlexDispatch {
     function recordSettlement(
         uint64 prosumerOrderId,
         uint16 version,
-        uint48 creditedWh,
-        uint48 missingWh,
+        uint40 creditedWh,
+        uint40 missingWh,
         int72 net
     ) external;
 
@@ -236,8 +249,8 @@ interface IFlexDispatch {
 
     function reassignment(uint64 prosumerOrderId) external view returns (Reassignment memory);
 
-    /// @notice Hash of the packed quantities that standby took over from an order; zero when none.
-    function takenHashOf(uint64 prosumerOrderId) external view returns (bytes32);
+    /// @notice All that settlement needs of an order, in one call.
+    function basisOf(uint64 prosumerOrderId) external view returns (Basis memory);
 
     function standbyOf(uint64 flexOrderId) external view returns (uint64[] memory agreementIds);
 

@@ -14,10 +14,12 @@ import {IMeterRegistry} from "interfaces/IMeterRegistry.sol";
 import {IParticipantRegistry} from "interfaces/IParticipantRegistry.sol";
 import {Module} from "contracts/registry/Module.sol";
 import {Activation} from "contracts/flexibility/Activation.sol";
+import {Curves} from "contracts/metering/Curves.sol";
 
 /// @title Prosumer orders: dispatch, standby reassignment, direct control
 /// @dev See {IFlexDispatch} for states, money and trust.
 contract FlexDispatch is IFlexDispatch, Module {
+    using Curves for bytes;
     using SafeCast for uint256;
 
     /// @dev Group ids of direct control start here; those below are flex orders.
@@ -106,14 +108,7 @@ contract FlexDispatch is IFlexDispatch, Module {
                 part.baselineHash,
                 part.baselineProof
             );
-            for (uint256 p = 0; p < context.ispCount; ++p) {
-                uint256 q = Activation.at(part.quantitiesWh, p);
-                if (q == 0) continue;
-                uint256 total = Activation.at(sums, p) + q;
-                uint256 limit = Activation.at(orderedWh, p);
-                if (total > limit) revert MoreThanOrdered(p, total, limit);
-                Activation.set(sums, p, total);
-            }
+            _addDispatched(sums, part.quantitiesWh, orderedWh);
         }
         _storeDispatched(flexOrderId, sums);
         _clearingHouse.lock(groupLockId(flexOrderId), context.aggregator, context.lockedReward);
@@ -148,7 +143,7 @@ contract FlexDispatch is IFlexDispatch, Module {
         (Context memory context, , ) = _openFlexOrder(terms.groupId);
         _requireAggregator(terms.groupId, context.aggregator);
         // A replacement frees nothing that could be dispatched again, and a failing order has others bound to it.
-        if (terms.replaces != 0 || _reassignments[prosumerOrderId].takenHash != 0) {
+        if (terms.replaces != 0 || _orders[prosumerOrderId].replaced) {
             revert AlreadyReplaced(prosumerOrderId);
         }
         _requireHash(quantitiesWh, terms.quantitiesHash);
@@ -158,7 +153,7 @@ contract FlexDispatch is IFlexDispatch, Module {
         uint256 rewardable = 0;
         bool notified = false;
         for (uint256 p = 0; p < terms.ispCount; ++p) {
-            uint256 q = Activation.at(quantitiesWh, p);
+            uint256 q = quantitiesWh.quantity(p);
             if (q == 0) continue;
             if (!notified) {
                 _requireNotice(terms.agreementId, agreed.noticeSeconds, terms.dayFirstIsp + p);
@@ -259,12 +254,7 @@ contract FlexDispatch is IFlexDispatch, Module {
             terms.prosumer = _requireConnection(part.connectionId, congestionPointId).owner;
             terms.meterId = _requireMeter(part.connectionId);
             terms.baselineHash = part.baselineHash;
-            _commitments.requireBaseline(
-                baselineCommitmentId,
-                terms.meterId,
-                part.baselineHash,
-                part.baselineProof
-            );
+            _commitments.requireBaseline(baselineCommitmentId, terms.meterId, part.baselineHash, part.baselineProof);
             _mark(part.connectionId, dayFirstIsp, _positions(part.quantitiesWh));
             locked += _store(terms, part.quantitiesWh);
         }
@@ -277,8 +267,8 @@ contract FlexDispatch is IFlexDispatch, Module {
     function recordSettlement(
         uint64 prosumerOrderId,
         uint16 version,
-        uint48 creditedWh,
-        uint48 missingWh,
+        uint40 creditedWh,
+        uint40 missingWh,
         int72 net
     ) external onlyModule {
         ProsumerOrder storage order = _orders[prosumerOrderId];
@@ -329,8 +319,16 @@ contract FlexDispatch is IFlexDispatch, Module {
     }
 
     /// @inheritdoc IFlexDispatch
-    function takenHashOf(uint64 prosumerOrderId) external view returns (bytes32) {
-        return _reassignments[prosumerOrderId].takenHash;
+    function basisOf(uint64 prosumerOrderId) external view returns (Basis memory) {
+        ProsumerOrder storage order = _orders[prosumerOrderId];
+        return
+            Basis({
+                status: order.status,
+                termsHash: order.termsHash,
+                takenHash: order.replaced ? _reassignments[prosumerOrderId].takenHash : bytes32(0),
+                groupFinalised: _groups[order.groupId].finalised,
+                groupLockId: groupLockId(order.groupId)
+            });
     }
 
     /// @inheritdoc IFlexDispatch
@@ -476,9 +474,8 @@ contract FlexDispatch is IFlexDispatch, Module {
     ) private view returns (bytes memory taken) {
         _requireHash(shortfall.quantitiesWh, terms.quantitiesHash);
         _requireHash(shortfall.baselineWh, terms.baselineHash);
-        bytes32 takenHash = _reassignments[shortfall.prosumerOrderId].takenHash;
-        if (takenHash == 0) return new bytes(4 * uint256(terms.ispCount));
-        _requireHash(shortfall.takenWh, takenHash);
+        if (!_orders[shortfall.prosumerOrderId].replaced) return new bytes(4 * uint256(terms.ispCount));
+        _requireHash(shortfall.takenWh, _reassignments[shortfall.prosumerOrderId].takenHash);
         return shortfall.takenWh;
     }
 
@@ -490,6 +487,27 @@ contract FlexDispatch is IFlexDispatch, Module {
         Shortfall calldata shortfall,
         bytes memory taken
     ) private view returns (bytes memory missing, uint256 shortfallWh) {
+        _requireReading(terms, shortfall);
+        uint256 at = shortfall.reading.isp - terms.dayFirstIsp;
+        uint256 done;
+        (done, shortfallWh) = _provenShortfall(terms, shortfall, Activation.at(taken, at), at);
+
+        bytes calldata quantities = shortfall.quantitiesWh;
+        uint256 ordered = quantities.quantity(at);
+        missing = new bytes(taken.length);
+        bool any = false;
+        for (uint256 p = at + 1; 4 * p < missing.length; ++p) {
+            uint256 target = (quantities.quantity(p) * (ordered - done)) / ordered;
+            uint256 already = Activation.at(taken, p);
+            if (target <= already) continue;
+            Activation.set(missing, p, target - already);
+            any = true;
+        }
+        if (!any) revert NothingLeftToReassign(shortfall.prosumerOrderId);
+    }
+
+    /// @dev A signed reading of the order's meter, of an ISP of its day that is over.
+    function _requireReading(OrderTerms calldata terms, Shortfall calldata shortfall) private view {
         IMeteringLedger.Reading calldata reading = shortfall.reading;
         if (
             terms.agreementId == 0 ||
@@ -501,30 +519,27 @@ contract FlexDispatch is IFlexDispatch, Module {
             revert IspNotOver(reading.isp, block.timestamp);
         }
         _metering.requireReading(reading);
+    }
 
-        uint256 at = reading.isp - terms.dayFirstIsp;
-        uint256 ordered = Activation.at(shortfall.quantitiesWh, at);
-        uint256 due = ordered - Activation.at(taken, at);
-        int256 delivered = int256(int32(uint32(Activation.at(shortfall.baselineWh, at)))) -
-            int256(uint256(reading.importWh)) +
-            int256(uint256(reading.exportWh));
+    /// @dev Delivered and missing energy at the proven position; what is within the tolerance band is no shortfall.
+    function _provenShortfall(
+        OrderTerms calldata terms,
+        Shortfall calldata shortfall,
+        uint256 takenWh,
+        uint256 at
+    ) private pure returns (uint256 done, uint256 shortfallWh) {
+        uint256 ordered = shortfall.quantitiesWh.quantity(at);
+        uint256 due = ordered - takenWh;
+        int256 delivered =
+            shortfall.baselineWh.baseline(at) -
+                int256(uint256(shortfall.reading.importWh)) +
+                int256(uint256(shortfall.reading.exportWh));
         if (terms.direction == IFlexMarket.Direction.Down) delivered = -delivered;
-        uint256 done = delivered > 0 ? uint256(delivered) : 0;
+        done = delivered > 0 ? uint256(delivered) : 0;
         if (done + (ordered * terms.toleranceBps) / Activation.BPS >= due) {
             revert NoShortfall(shortfall.prosumerOrderId, delivered, due);
         }
         shortfallWh = due - done;
-
-        missing = new bytes(taken.length);
-        bool any = false;
-        for (uint256 p = at + 1; p < terms.ispCount; ++p) {
-            uint256 target = (Activation.at(shortfall.quantitiesWh, p) * (ordered - done)) / ordered;
-            uint256 already = Activation.at(taken, p);
-            if (target <= already) continue;
-            Activation.set(missing, p, target - already);
-            any = true;
-        }
-        if (!any) revert NothingLeftToReassign(shortfall.prosumerOrderId);
     }
 
     /// @dev First of the standby list that can take anything; the caller's hint must name it.
@@ -566,8 +581,9 @@ contract FlexDispatch is IFlexDispatch, Module {
         ) return (false, agreed, take);
 
         uint256 limit = Activation.limitWh(agreed, context.direction);
-        uint256 free = _agreements.availableIsps(agreementId, context.dayFirstIsp) &
-            ~uint256(orderedIsps(agreed.connectionId, context.dayFirstIsp));
+        uint256 free =
+            _agreements.availableIsps(agreementId, context.dayFirstIsp) &
+                ~uint256(orderedIsps(agreed.connectionId, context.dayFirstIsp));
         take = new bytes(missing.length);
         for (uint256 p = 0; p < context.ispCount; ++p) {
             uint256 m = Activation.at(missing, p);
@@ -579,6 +595,7 @@ contract FlexDispatch is IFlexDispatch, Module {
     }
 
     function _recordTaken(uint64 failedOrderId, bytes memory taken, uint256 takenWh) private {
+        _orders[failedOrderId].replaced = true;
         Reassignment storage record = _reassignments[failedOrderId];
         record.takenHash = keccak256(taken);
         record.takenWh += takenWh.toUint48();
@@ -592,11 +609,7 @@ contract FlexDispatch is IFlexDispatch, Module {
     ) private pure returns (uint256) {
         uint256 rewardable = 0;
         for (uint256 p = 0; p < terms.ispCount; ++p) {
-            rewardable += Activation.rewardableWh(
-                Activation.at(quantities, p),
-                Activation.at(taken, p),
-                terms.toleranceBps
-            );
+            rewardable += Activation.rewardableWh(quantities.quantity(p), Activation.at(taken, p), terms.toleranceBps);
         }
         return Activation.rewardOf(rewardable, terms.rewardRate, terms.multiplierBps);
     }
@@ -674,6 +687,17 @@ contract FlexDispatch is IFlexDispatch, Module {
     }
 
     // ------------------------------------------------------------------ packed storage
+
+    /// @dev Adds one prosumer's quantities to the sums dispatched, within the flex order's curve.
+    function _addDispatched(bytes memory sums, bytes calldata quantities, bytes calldata ordered) private pure {
+        for (uint256 p = 0; 4 * p < quantities.length; ++p) {
+            uint256 q = quantities.quantity(p);
+            if (q == 0) continue;
+            uint256 total = Activation.at(sums, p) + q;
+            if (total > ordered.quantity(p)) revert MoreThanOrdered(p, total, ordered.quantity(p));
+            Activation.set(sums, p, total);
+        }
+    }
 
     function _dispatchedCurve(uint64 flexOrderId, uint256 ispCount) private view returns (bytes memory curve) {
         curve = new bytes(4 * ispCount);

@@ -20,14 +20,15 @@ library Delivery {
         uint256 missingWh;
     }
 
-    /// @dev Where the curves lie in calldata; zero for a curve that was not given.
+    /// @dev Where the curves lie in calldata, `taken` zero when it was not given, and how to judge.
     struct Layout {
         uint256 taken;
         uint256 baseline;
         uint256 readings;
         uint256 toleranceBps;
-        bool up;
-        bool missingIsShortfall;
+        /// 1 for UP, -1 for DOWN.
+        int256 sign;
+        uint256 missingIsShortfall;
     }
 
     /// @notice Sums of {IFlexSettlement} over the positions with an ordered quantity.
@@ -40,58 +41,94 @@ library Delivery {
         bytes calldata taken,
         bytes calldata baseline,
         bytes calldata readings
-    ) internal pure returns (Sums memory sums) {
+    ) internal pure returns (Sums memory) {
         Layout memory layout = Layout({
             taken: taken.length == 0 ? 0 : _start(taken),
             baseline: _start(baseline),
             readings: _start(readings),
             toleranceBps: toleranceBps,
-            up: direction == IFlexMarket.Direction.Up,
-            missingIsShortfall: missingIsShortfall
+            sign: direction == IFlexMarket.Direction.Up ? int256(1) : -1,
+            missingIsShortfall: missingIsShortfall ? 1 : 0
         });
-        uint256 start = _start(quantities);
-        for (uint256 at = 0; at < quantities.length; at += 32) {
-            uint256 word = _load(start + at);
-            // Beyond the curve calldata may hold anything; within it, a zero word means no order here.
-            uint256 left = quantities.length - at;
-            if (left < 32) word &= type(uint256).max << (256 - 8 * left);
-            for (uint256 offset = at; word != 0; word <<= 32) {
-                if (word >> 224 != 0) _addPosition(sums, layout, word >> 224, offset);
-                offset += 4;
-            }
-        }
+        uint256 lanes = _sumPositions(layout, _start(quantities), quantities.length);
+        return Sums(uint64(lanes), uint64(lanes >> 64), uint64(lanes >> 128), lanes >> 192);
     }
 
-    /// @dev One position with an ordered quantity; `offset` = 4 * position. Every step is bounded by the sums above, so
-    /// nothing can overflow; `t <= q` holds because only what was missing could be taken over.
-    function _addPosition(Sums memory sums, Layout memory layout, uint256 q, uint256 offset) private pure {
-        unchecked {
-            uint256 due = q;
-            if (layout.taken != 0) {
-                uint256 t = _load(layout.taken + offset) >> 224;
-                due -= t;
-                sums.penalisedWh += t;
-                if (due == 0) return;
-            }
-            uint256 reading = _load(layout.readings + 2 * offset) >> 192;
-            if (reading >> 32 == Curves.MISSING) {
-                sums.missingWh += due;
-                if (layout.missingIsShortfall) sums.penalisedWh += due;
-                return;
-            }
-            uint256 delivered = _delivered(
-                layout.up,
-                int256(int32(uint32(_load(layout.baseline + offset) >> 224))),
-                reading
-            );
-            uint256 band = (q * layout.toleranceBps) / 10_000;
-            if (delivered >= due) {
-                sums.creditedWh += due;
-                sums.rewardedWh += delivered < due + band ? delivered : due + band;
-            } else {
-                sums.creditedWh += delivered;
-                sums.rewardedWh += delivered;
-                if (delivered + band < due) sums.penalisedWh += due - delivered - band;
+    /// @dev The four sums as lanes of 64 bits in the order of {Sums}, so that a position adds all of them at once: no sum
+    /// reaches 2^41. Assembly, because 96 positions with Solidity's checks, calls and memory cost 40,000 gas more. By
+    /// position, with q ordered:
+    ///   due = q - taken; `taken <= q`, because only what was missing could be taken over
+    ///   moved = baseline - import + export, negated for DOWN; delivered = max(moved, 0)
+    ///   band = q * toleranceBps / 10^4
+    function _sumPositions(Layout memory layout, uint256 start, uint256 length) private pure returns (uint256 lanes) {
+        assembly ("memory-safe") {
+            for {
+                let at := 0
+            } lt(at, length) {
+                at := add(at, 32)
+            } {
+                let word := calldataload(add(start, at))
+                // Beyond the curve calldata may hold anything; within it, a zero word means no order here.
+                let left := sub(length, at)
+                if lt(left, 32) {
+                    word := and(word, shl(sub(256, shl(3, left)), not(0)))
+                }
+
+                for {
+                    let offset := at
+                } word {
+                    offset := add(offset, 4)
+                } {
+                    let q := shr(224, word)
+                    word := shl(32, word)
+                    if iszero(q) {
+                        continue
+                    }
+
+                    let due := q
+                    if mload(layout) {
+                        let taken := shr(224, calldataload(add(mload(layout), offset)))
+                        due := sub(q, taken)
+                        lanes := add(lanes, shl(128, taken))
+                        if iszero(due) {
+                            continue
+                        }
+                    }
+                    let reading := shr(192, calldataload(add(mload(add(layout, 64)), shl(1, offset))))
+                    let imported := shr(32, reading)
+                    if eq(imported, 0xffffffff) {
+                        lanes := add(lanes, or(shl(192, due), shl(128, mul(due, mload(add(layout, 160))))))
+                        continue
+                    }
+                    let moved := mul(
+                        mload(add(layout, 128)),
+                        add(
+                            sub(sar(224, calldataload(add(mload(add(layout, 32)), offset))), imported),
+                            and(reading, 0xffffffff)
+                        )
+                    )
+                    let delivered := mul(moved, sgt(moved, 0))
+                    switch lt(delivered, due)
+                    case 0 {
+                        lanes := add(lanes, or(due, shl(64, due)))
+                        if gt(delivered, due) {
+                            let over := sub(delivered, due)
+                            let band := div(mul(q, mload(add(layout, 96))), 10000)
+                            if gt(over, band) {
+                                over := band
+                            }
+                            lanes := add(lanes, shl(64, over))
+                        }
+                    }
+                    default {
+                        lanes := add(lanes, or(delivered, shl(64, delivered)))
+                        let short := sub(due, delivered)
+                        let band := div(mul(q, mload(add(layout, 96))), 10000)
+                        if gt(short, band) {
+                            lanes := add(lanes, shl(128, sub(short, band)))
+                        }
+                    }
+                }
             }
         }
     }
@@ -110,25 +147,9 @@ library Delivery {
         }
     }
 
-    /// @notice Delivered energy in the direction, Wh, zero when the connection moved the other way.
-    /// @param reading `uint32` import and `uint32` export, import in the higher half.
-    function _delivered(bool up, int256 baselineNet, uint256 reading) private pure returns (uint256) {
-        unchecked {
-            int256 difference = baselineNet - int256(reading >> 32) + int256(reading & 0xffffffff);
-            if (!up) difference = -difference;
-            return difference > 0 ? uint256(difference) : 0;
-        }
-    }
-
     function _start(bytes calldata data) private pure returns (uint256 start) {
         assembly ("memory-safe") {
             start := data.offset
-        }
-    }
-
-    function _load(uint256 at) private pure returns (uint256 word) {
-        assembly ("memory-safe") {
-            word := calldataload(at)
         }
     }
 }

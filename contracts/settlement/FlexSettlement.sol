@@ -76,12 +76,12 @@ contract FlexSettlement is IFlexSettlement {
         IFlexDispatch.OrderTerms calldata terms,
         Evidence calldata evidence
     ) external returns (Verdict memory verdict) {
-        _requireOpen(prosumerOrderId, terms);
+        IFlexDispatch.Basis memory basis = _openBasis(prosumerOrderId, terms);
         // Before the proof, so that a day that is not over is named as such.
         _requireDayOver(terms);
-        (uint16 version, Delivery.Sums memory sums) = _measure(prosumerOrderId, terms, evidence);
+        (uint16 version, Delivery.Sums memory sums) = _measure(basis, terms, evidence);
         verdict = _verdict(terms, sums, 0);
-        _pay(prosumerOrderId, terms, version, verdict, evidence.takenWh.length != 0);
+        _pay(prosumerOrderId, terms, basis, version, verdict);
     }
 
     /// @inheritdoc IFlexSettlement
@@ -91,44 +91,43 @@ contract FlexSettlement is IFlexSettlement {
         bytes calldata quantitiesWh,
         bytes calldata takenWh
     ) external returns (Verdict memory verdict) {
-        _requireOpen(prosumerOrderId, terms);
+        IFlexDispatch.Basis memory basis = _openBasis(prosumerOrderId, terms);
         uint256 dueAt = _dayEnd(terms.dayFirstIsp, terms.ispCount) + readingsDueSeconds;
         if (block.timestamp < dueAt) revert ReadingsNotYetDue(dueAt, block.timestamp);
-        _requireQuantities(prosumerOrderId, terms, quantitiesWh, takenWh);
+        _requireQuantities(basis, terms, quantitiesWh, takenWh);
         Delivery.Sums memory sums = Delivery.evaluateMissing(terms.missingIsShortfall, quantitiesWh, takenWh);
         verdict = _verdict(terms, sums, 0);
-        _pay(prosumerOrderId, terms, 0, verdict, takenWh.length != 0);
+        _pay(prosumerOrderId, terms, basis, 0, verdict);
     }
 
-    /// @param replaced True when standby took over part of the order, so that its penalty is theirs to share.
     /// @dev Conservation. The group's lock holds at least the largest reward of every open order and every pot not yet
     /// paid. This order leaves: net > 0 takes at most its largest reward; net <= 0 adds the bond's part. The penalty
     /// stays in the lock as the pot, which covers the bonuses, as their shares sum to at most one.
     function _pay(
         uint64 prosumerOrderId,
         IFlexDispatch.OrderTerms calldata terms,
+        IFlexDispatch.Basis memory basis,
         uint16 version,
-        Verdict memory verdict,
-        bool replaced
+        Verdict memory verdict
     ) private {
-        bytes32 groupLock = _dispatch.groupLockId(terms.groupId);
         verdict.bonus = _bonus(terms, verdict.creditedWh);
         _dispatch.recordSettlement(
             prosumerOrderId,
             version,
-            uint48(verdict.creditedWh),
-            uint48(verdict.missingWh),
+            uint40(verdict.creditedWh),
+            uint40(verdict.missingWh),
             verdict.net
         );
-        if (verdict.penalty != 0 && replaced) _dispatch.recordPot(prosumerOrderId, verdict.penalty);
+        // The penalty of an order that standby took over from is theirs to share.
+        if (verdict.penalty != 0 && basis.takenHash != 0) _dispatch.recordPot(prosumerOrderId, verdict.penalty);
 
         uint256 payout = verdict.bonus;
         if (verdict.net >= 0) {
             payout += uint72(verdict.net);
         } else {
-            _clearingHouse.relock(_agreements.bondLockId(terms.agreementId), groupLock, uint72(-verdict.net));
+            _clearingHouse.relock(_agreements.bondLockId(terms.agreementId), basis.groupLockId, uint72(-verdict.net));
         }
-        if (payout != 0) _clearingHouse.release(groupLock, terms.prosumer, payout);
+        if (payout != 0) _clearingHouse.release(basis.groupLockId, terms.prosumer, payout);
         emit ProsumerSettled(prosumerOrderId, terms.groupId, terms.prosumer, version, verdict);
     }
 
@@ -229,9 +228,8 @@ contract FlexSettlement is IFlexSettlement {
         IFlexDispatch.Group memory group
     ) private pure returns (uint256 paid, uint256 penalty) {
         paid = Money.costDown(group.creditedWh, order.price);
-        uint256 covered = uint256(group.creditedWh) +
-            group.missingWh +
-            Money.shareDown(order.orderedWh, request.toleranceBps);
+        uint256 covered =
+            uint256(group.creditedWh) + group.missingWh + Money.shareDown(order.orderedWh, request.toleranceBps);
         if (covered < order.orderedWh) {
             penalty = Math.min(Money.costDown(order.orderedWh - covered, request.penaltyRate), order.bond);
         }
@@ -246,24 +244,23 @@ contract FlexSettlement is IFlexSettlement {
         Evidence calldata evidence
     ) external returns (int256 difference) {
         IFlexDispatch.ProsumerOrder memory order = _dispatch.prosumerOrder(prosumerOrderId);
-        _requireTerms(prosumerOrderId, order, terms);
-        if (
-            order.status != IFlexDispatch.OrderStatus.Issued && order.status != IFlexDispatch.OrderStatus.Settled
-        ) revert NotSettled(prosumerOrderId);
+        _requireTerms(prosumerOrderId, order.status, order.termsHash, terms);
+        if (order.status != IFlexDispatch.OrderStatus.Issued && order.status != IFlexDispatch.OrderStatus.Settled)
+            revert NotSettled(prosumerOrderId);
         IFlexDispatch.Group memory before = _dispatch.group(terms.groupId);
         if (!before.finalised) revert NotFinalised(terms.groupId);
         uint256 until = _dayEnd(terms.dayFirstIsp, terms.ispCount) + correctionSeconds;
         if (block.timestamp > until) revert CorrectionClosed(until, block.timestamp);
 
-        (uint16 version, Delivery.Sums memory sums) = _measure(prosumerOrderId, terms, evidence);
+        (uint16 version, Delivery.Sums memory sums) = _measure(_dispatch.basisOf(prosumerOrderId), terms, evidence);
         if (version <= order.version) revert NotNewer(version, order.version);
         Verdict memory verdict = _verdict(terms, sums, order.net < 0 ? uint72(-order.net) : 0);
         difference = int256(verdict.net) - order.net;
         _dispatch.recordSettlement(
             prosumerOrderId,
             version,
-            uint48(verdict.creditedWh),
-            uint48(verdict.missingWh),
+            uint40(verdict.creditedWh),
+            uint40(verdict.missingWh),
             verdict.net
         );
         if (difference > 0) {
@@ -281,8 +278,8 @@ contract FlexSettlement is IFlexSettlement {
         IFlexDispatch.Group memory group = _dispatch.group(flexOrderId);
         (uint256 paid, uint256 penalty) = _shareDelivered(order, _market.request(order.requestId).terms, group);
         Finalised storage last = _finalised[flexOrderId];
-        int256 difference = (int256(paid) - int256(penalty)) -
-            (int256(uint256(last.paid)) - int256(uint256(last.penalty)));
+        int256 difference =
+            (int256(paid) - int256(penalty)) - (int256(uint256(last.paid)) - int256(uint256(last.penalty)));
         (last.paid, last.penalty) = (paid.toUint64(), penalty.toUint64());
         if (difference > 0) _settleDebt(order.dso, order.aggregator, uint256(difference));
         else if (difference < 0) _settleDebt(order.aggregator, order.dso, uint256(-difference));
@@ -330,15 +327,14 @@ contract FlexSettlement is IFlexSettlement {
 
     /// @dev Verifies all that a caller brings and evaluates it.
     function _measure(
-        uint64 prosumerOrderId,
+        IFlexDispatch.Basis memory basis,
         IFlexDispatch.OrderTerms calldata terms,
         Evidence calldata evidence
     ) private view returns (uint16 version, Delivery.Sums memory sums) {
         IMeteringLedger.MeterDay calldata day = evidence.day;
-        if (
-            day.meterId != terms.meterId || day.firstIsp != terms.dayFirstIsp || day.ispCount != terms.ispCount
-        ) revert MeterDayMismatch(day.meterId, day.firstIsp);
-        _requireQuantities(prosumerOrderId, terms, evidence.quantitiesWh, evidence.takenWh);
+        if (day.meterId != terms.meterId || day.firstIsp != terms.dayFirstIsp || day.ispCount != terms.ispCount)
+            revert MeterDayMismatch(day.meterId, day.firstIsp);
+        _requireQuantities(basis, terms, evidence.quantitiesWh, evidence.takenWh);
         if (keccak256(evidence.baselineWh) != terms.baselineHash) revert CurveHashMismatch("baseline");
         uint256 expected = 4 * uint256(terms.ispCount);
         if (evidence.baselineWh.length != expected) revert CurveLength(evidence.baselineWh.length, expected);
@@ -358,34 +354,37 @@ contract FlexSettlement is IFlexSettlement {
     /// @dev The ordered curve and, if any of it was taken over, the taken curve. Their lengths were checked when the
     /// hashes were made.
     function _requireQuantities(
-        uint64 prosumerOrderId,
+        IFlexDispatch.Basis memory basis,
         IFlexDispatch.OrderTerms calldata terms,
         bytes calldata quantities,
         bytes calldata taken
-    ) private view {
+    ) private pure {
         if (keccak256(quantities) != terms.quantitiesHash) revert CurveHashMismatch("quantities");
-        bytes32 takenHash = terms.agreementId == 0 ? bytes32(0) : _dispatch.takenHashOf(prosumerOrderId);
-        if (takenHash == 0 ? taken.length != 0 : keccak256(taken) != takenHash) revert CurveHashMismatch("taken");
+        if (basis.takenHash == 0 ? taken.length != 0 : keccak256(taken) != basis.takenHash) {
+            revert CurveHashMismatch("taken");
+        }
     }
 
-    function _requireOpen(uint64 prosumerOrderId, IFlexDispatch.OrderTerms calldata terms) private view {
-        IFlexDispatch.ProsumerOrder memory order = _dispatch.prosumerOrder(prosumerOrderId);
-        _requireTerms(prosumerOrderId, order, terms);
-        if (order.status != IFlexDispatch.OrderStatus.Issued) {
-            revert IFlexDispatch.OrderNotIssued(prosumerOrderId, order.status);
+    function _openBasis(
+        uint64 prosumerOrderId,
+        IFlexDispatch.OrderTerms calldata terms
+    ) private view returns (IFlexDispatch.Basis memory basis) {
+        basis = _dispatch.basisOf(prosumerOrderId);
+        _requireTerms(prosumerOrderId, basis.status, basis.termsHash, terms);
+        if (basis.status != IFlexDispatch.OrderStatus.Issued) {
+            revert IFlexDispatch.OrderNotIssued(prosumerOrderId, basis.status);
         }
-        if (_dispatch.group(terms.groupId).finalised) revert SettlementClosed(terms.groupId);
+        if (basis.groupFinalised) revert SettlementClosed(terms.groupId);
     }
 
     function _requireTerms(
         uint64 prosumerOrderId,
-        IFlexDispatch.ProsumerOrder memory order,
+        IFlexDispatch.OrderStatus status,
+        bytes32 termsHash,
         IFlexDispatch.OrderTerms calldata terms
     ) private pure {
-        if (order.status == IFlexDispatch.OrderStatus.None) {
-            revert IFlexDispatch.ProsumerOrderUnknown(prosumerOrderId);
-        }
-        if (keccak256(abi.encode(terms)) != order.termsHash) revert IFlexDispatch.TermsMismatch(prosumerOrderId);
+        if (status == IFlexDispatch.OrderStatus.None) revert IFlexDispatch.ProsumerOrderUnknown(prosumerOrderId);
+        if (keccak256(abi.encode(terms)) != termsHash) revert IFlexDispatch.TermsMismatch(prosumerOrderId);
     }
 
     /// @dev A group closes when every order is settled and the day is over, or when `settleBySeconds` have passed.

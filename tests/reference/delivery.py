@@ -1,4 +1,4 @@
-"""Reference of the verdict rules in ``interfaces/IFlexSettlement.sol``, written from the formulas, not from the code."""
+"""Reference of the verdict rules of ``IFlexSettlement``, written from the formulas, not from the code."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,9 @@ class Sums:
     rewarded_wh: int = 0
     penalised_wh: int = 0
     missing_wh: int = 0
+
+    def as_tuple(self) -> tuple[int, int, int, int]:
+        return self.credited_wh, self.rewarded_wh, self.penalised_wh, self.missing_wh
 
 
 def evaluate(direction, tolerance_bps, missing_is_shortfall, quantities, taken, baseline, readings) -> Sums:
@@ -35,6 +38,13 @@ def evaluate(direction, tolerance_bps, missing_is_shortfall, quantities, taken, 
         rewarded += min(delivered, due + band)
         penalised += max(due - delivered - band, 0)
     return Sums(credited, rewarded, penalised, missing)
+
+
+def evaluate_missing(missing_is_shortfall, quantities, taken) -> Sums:
+    """Sums when no reading came: nothing earned, what was taken over and, if agreed, what was due is penalised."""
+    over = sum(taken)
+    due = sum(quantities) - over
+    return Sums(0, 0, over + (due if missing_is_shortfall else 0), due)
 
 
 def money(sums: Sums, reward_rate, penalty_rate, multiplier_bps, bond) -> tuple[int, int, int]:
