@@ -57,16 +57,17 @@ BUSINESS_EVENTS = {
 }
 """Events of the day as people call them, and what their money is."""
 ENROLMENT_EVENTS = {
-    "ParticipantRegistered": "participants registered",
-    "CongestionPointDeclared": "congestion points declared",
-    "AggregatorActivated": "aggregators activated",
-    "ConnectionRegistered": "connections registered",
-    "MeterRegistered": "meters registered",
-    "AgreementRegistered": "agreements registered",
-    "TokensBought": "token purchases",
-    "Deposited": "deposits",
-    "BondPosted": "operator bonds posted",
+    "ParticipantRegistered": ("participant registered", "participants registered"),
+    "CongestionPointDeclared": ("congestion point declared", "congestion points declared"),
+    "AggregatorActivated": ("aggregator activated", "aggregators activated"),
+    "ConnectionRegistered": ("connection registered", "connections registered"),
+    "MeterRegistered": ("meter registered", "meters registered"),
+    "AgreementRegistered": ("agreement registered", "agreements registered"),
+    "TokensBought": ("purchase of tokens", "purchases of tokens"),
+    "Deposited": ("deposit", "deposits"),
+    "BondPosted": ("operator bond posted", "operator bonds posted"),
 }
+"""What happens before the day, one and many."""
 
 
 def write_report(result: PilotResult, folder: Path) -> Path:
@@ -133,8 +134,7 @@ def grouped(value: int) -> str:
 
 def kwh(energy_wh: int, digits: int = 1) -> str:
     """Energy in kWh; three digits are exact."""
-    whole, _, rest = f"{energy_wh / WH_PER_KWH:.{digits}f}".partition(".")
-    return grouped(int(whole)) + (f".{rest}" if rest else "")
+    return f"{energy_wh / WH_PER_KWH:,.{digits}f}".replace(",", THIN).replace("-", MINUS)
 
 
 def token(utoken: int, digits: int = 6, signed: bool = False) -> str:
@@ -205,20 +205,23 @@ def headline(report: dict[str, Any], details: dict[str, Any]) -> list[str]:
     on = f"On {long_date(report['day'])}"
     limit = details["limit_percent"]
     requested = details["direction"] is not None
-    if not before["violated_isps"] and not requested:
-        sentences = [
-            f"{on} the transformer stayed within its limits: it was loaded to at most "
-            f"{before['max_loading_percent']:.1f}%. No congestion was forecast and no flexibility was requested."
-        ]
+    peak = f"{before['max_loading_percent']:.1f}%"
+    if not requested and not before["violated_isps"]:
+        start = f"{on} the transformer stayed within its limits: it was loaded to at most {peak}"
+        end = ". No congestion was forecast and no flexibility was requested."
+    elif not requested:
+        start = f"{on} the transformer was loaded to {peak}"
+        end = "; nobody had forecast it, so no flexibility was requested."
+    elif not before["violated_isps"]:
+        start = f"{on} more was forecast, but the transformer would have been loaded to no more than {peak}"
+        end = _outcome(before, after, energy, details)
+    elif before["max_loading_percent"] > limit:
+        start = f"{on} the transformer would have been loaded to {peak}"
+        end = _outcome(before, after, energy, details)
     else:
-        if before["max_loading_percent"] > limit or not before["violated_isps"]:
-            start = f"{on} the transformer would have been loaded to {before['max_loading_percent']:.1f}%"
-        else:
-            start = (
-                f"{on} the voltage would have left its band, from {before['min_voltage_pu']:.3f} to "
-                f"{before['max_voltage_pu']:.3f} p.u."
-            )
-        sentences = [start + _outcome(before, after, energy, details)]
+        start = f"{on} the voltage would have left its band, {_voltages(before, 'from {} to {} p.u.')}"
+        end = _outcome(before, after, energy, details)
+    sentences = [start + end]
     if details["direct_wh"]:
         sentences.append(
             f"The market left part of it open: the DSO ordered {kwh(details['direct_wh'])} kWh directly, in "
@@ -231,19 +234,21 @@ def headline(report: dict[str, Any], details: dict[str, Any]) -> list[str]:
 
 
 def _outcome(before: dict, after: dict, energy: dict, details: dict) -> str:
-    if details["direction"] is None:
-        return "; nobody had forecast it, so no flexibility was requested."
-    if not energy["delivered"]:
-        deed = f"; {kwh(energy['requested'])} kWh were requested and nothing was delivered"
-    else:
+    if energy["delivered"]:
         deed = f"; {_who(details)} delivered {kwh(energy['delivered'])} kWh"
+    else:
+        deed = f"; {kwh(energy['requested'])} kWh were requested and nothing was delivered"
     reached = f"{after['max_loading_percent']:.1f}%"
     if after["violated_isps"]:
         remained = plural(after["violated_isps"], "quarter hour")
         return f"{deed}, which was not enough: it still reached {reached}, and {remained} stayed outside the limits."
-    if not before["violated_isps"]:
-        return f" even without help, although more was forecast{deed} and it stayed at {reached}."
+    if before["violated_isps"] and before["max_loading_percent"] <= details["limit_percent"]:
+        return f"{deed} and it stayed {_voltages(after, 'between {} and {} p.u.')}"
     return f"{deed} and it stayed at {reached}."
+
+
+def _voltages(state: dict, words: str) -> str:
+    return words.format(f"{state['min_voltage_pu']:.3f}", f"{state['max_voltage_pu']:.3f}")
 
 
 def _who(details: dict[str, Any]) -> str:
@@ -485,6 +490,7 @@ def _trouble(details: dict[str, Any], clock: _Clock) -> dict[str, Any]:
         "others_penalty": sum(p["penalty"] for p in others),
         "missing_wh": sum(p.get("missingWh", 0) for p in details["parties"]),
         "reassignments": [{**r, "time": clock.of_isp(r["isp"])} for r in details["reassignments"]],
+        "shortfalls": len({(r["isp"], r["from"]) for r in details["reassignments"]}),
         "standby": len({r["to"] for r in details["reassignments"]}),
         "taken_wh": sum(r["taken_wh"] for r in details["reassignments"]),
         "any": bool(

@@ -1,6 +1,5 @@
 """Debian's Chromium without a screen, driven over its DevTools protocol."""
 
-import base64
 import json
 import os
 import shutil
@@ -109,9 +108,9 @@ class Browser:
         self.send("Page.navigate", url=url)
         self._until(lambda: "Page.loadEventFired" in self._seen)
 
-    def evaluate(self, expression: str) -> Any:
-        """Value of a JavaScript expression."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+    def evaluate(self, expression: str, *, wait: bool = False) -> Any:
+        """Value of a JavaScript expression; of what it promises with ``wait``."""
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=wait)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -129,11 +128,6 @@ class Browser:
             " return [b.left, b.top, b.width, b.height]; })()"
         )
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=left + share * width, y=top + height / 2)
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page as PNG."""
-        data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
-        path.write_bytes(base64.b64decode(data))
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Result of a DevTools command to the page."""
