@@ -5,7 +5,7 @@ is shown is worked out here and laid out in ``templates/``; the script only move
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from math import ceil, cos, radians, sqrt
 from pathlib import Path
@@ -23,7 +23,8 @@ THIN = "\u202f"
 MINUS = "\u2212"
 LOADING_STEPS = (20, 40, 60, 80, 100)
 """Upper ends of the colours of the grid map [%]; the last colour is for more."""
-MAP_WIDTH, MAP_MAX_HEIGHT = 1_000, 620
+MAP_WIDTH, MAP_MAX_HEIGHT, MAP_MARGIN = 1_000, 620, 40
+Point = tuple[float, float]
 ZOOM_MARGIN_ISPS = 6
 DIRECTIONS = {
     "UP": "UP: prosumers take less from the grid than their baseline, or feed in more",
@@ -382,16 +383,15 @@ def _map(details: dict[str, Any]) -> dict[str, Any]:
     width = max((max(lons) - min(lons)) * shrink, 1e-6)
     height = max(max(lats) - min(lats), 1e-6)
     scale = min(MAP_WIDTH / width, MAP_MAX_HEIGHT / height)
-    margin = 24
 
-    def place(bus: int) -> tuple[float, float]:
+    def place(bus: int) -> Point:
         lon, lat = grid["buses"][bus]
-        x = (lon - min(lons)) * shrink * scale + margin
-        return round(x, 1), round((max(lats) - lat) * scale + margin, 1)
+        x = (lon - min(lons)) * shrink * scale + MAP_MARGIN
+        return round(x, 1), round((max(lats) - lat) * scale + MAP_MARGIN, 1)
 
     return {
-        "width": round(width * scale + 2 * margin),
-        "height": round(height * scale + 2 * margin),
+        "width": round(width * scale + 2 * MAP_MARGIN),
+        "height": round(height * scale + 2 * MAP_MARGIN),
         "lines": [
             {
                 "name": line["name"],
@@ -408,17 +408,16 @@ def _map(details: dict[str, Any]) -> dict[str, Any]:
             }
             for trafo in grid["trafos"]
         ],
-        "connections": [
-            {**connection, "at": place(connection["bus"]), "size": _dot(connection)}
-            for connection in sorted(grid["connections"], key=_dot, reverse=True)
-        ],
+        "connections": _connections(grid["connections"], place),
         "steps": LOADING_STEPS,
     }
 
 
-def _dot(connection: dict[str, Any]) -> float:
-    """Diameter of a connection on the map [px]; its area grows with what was ordered."""
-    return round(5 + 4 * sqrt(connection["ordered_wh"] / WH_PER_KWH), 1)
+def _connections(connections: list[dict[str, Any]], place: Callable[[int], Point]) -> list[dict[str, Any]]:
+    """Connections as dots whose area grows with what was ordered, the largest below."""
+    most = max((c["ordered_wh"] for c in connections), default=0) or 1
+    dots = [{**c, "at": place(c["bus"]), "size": round(5 + 19 * sqrt(c["ordered_wh"] / most), 1)} for c in connections]
+    return sorted(dots, key=lambda dot: -dot["size"])
 
 
 def _data(details: dict[str, Any], clock: _Clock) -> Markup:

@@ -27,9 +27,6 @@ VOLTAGE_BAND_PU = (0.9, 1.1)
 SAME_STEP_S = 600
 """Events of a kind that follow each other within this time are one step of the timeline [s]."""
 AMOUNTS = {
-    "TokensBought": (None, "tokens"),
-    "Deposited": (None, "amount"),
-    "BondPosted": (None, "amount"),
     "RequestPublished": ("requestedWh", "budget"),
     "RequestClosed": ("orderedWh", "budgetReturned"),
     "OfferPlaced": ("offeredWh", "bond"),
