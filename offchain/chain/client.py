@@ -29,6 +29,8 @@ from offchain.domain.errors import ChainError
 
 WINDOW = 2_000
 """Transactions in flight at once; fees are asked for anew for each window."""
+RESEND_SECONDS = 10
+"""How long a transaction may wait before it is handed to the node again."""
 GAS_MARGIN_PERCENT = 25
 """Added to estimates: what is cold, warm or zero may have changed until the transaction runs."""
 NONCE_COMPLAINTS = (
@@ -366,13 +368,18 @@ class Chain:
             Reason of refusal per transaction; ``None`` when accepted or already there.
         """
         requests = [("eth_sendRawTransaction", [transaction.raw]) for transaction in transactions]
+        # A node may run the requests of a batch side by side, so mining is asked for when all are in the pool: a
+        # transaction that arrives while its predecessor is being mined can stay queued for ever.
         if self.mines_on_demand:
-            results = self._batch([*requests, ("evm_mine", [])])
+            results = self._batch(requests)
+            self.request("evm_mine")
         elif self.is_anvil and len(requests) > 1:
             # An Anvil that mines each transaction chokes on hundreds that arrive together.
             with self._mining_lock:
                 self.request("evm_setAutomine", False)
-                results = self._batch([*requests, ("evm_mine", []), ("evm_setAutomine", [True])])
+                results = self._batch(requests)
+                self.request("evm_mine")
+                self.request("evm_setAutomine", True)
         else:
             results = self._batch(requests)
         reasons = [r.message if isinstance(r, RpcError) else None for r in results[: len(transactions)]]
@@ -424,6 +431,7 @@ class Chain:
         found: dict[str, dict[str, Any]] = {}
         outstanding = [transaction for transaction, _ in sent]
         deadline = time.monotonic() + self.receipt_timeout
+        resend_at = time.monotonic() + RESEND_SECONDS
         pause = 0.005
         while True:
             raw = self.receipts([transaction.tx_hash for transaction in outstanding])
@@ -433,7 +441,11 @@ class Chain:
                 break
             if time.monotonic() > deadline:
                 raise self._overdue(outstanding[0], {t.tx_hash: call for t, call in sent})
-            if self.is_anvil and int(self.request("txpool_status")["pending"], 16):
+            if time.monotonic() > resend_at:
+                # A node may lose what it accepted; sending it again does nothing where it did not.
+                self.broadcast(outstanding)
+                resend_at = time.monotonic() + RESEND_SECONDS
+            elif self.is_anvil and int(self.request("txpool_status")["pending"], 16):
                 self.request("evm_mine")
             else:
                 time.sleep(pause)

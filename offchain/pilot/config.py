@@ -93,6 +93,8 @@ class PilotConfig:
     timetable: Timetable = field(default_factory=Timetable)
     prices: Prices = field(default_factory=Prices)
     faults: Faults = field(default_factory=Faults)
+    reserve_bps: int = 4_000
+    """Share of the expected use of EVs and heat pumps that aggregators do not offer UP."""
     tolerance_bps: int = 1_000
     planning_margin: float = 0.95
     """Loading the flexibility is bought for, as a share of the limit; the rest covers forecast errors."""

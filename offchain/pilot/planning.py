@@ -11,10 +11,11 @@ from offchain.baseline.history import day_type
 from offchain.baseline.method import baseline_method, baselines
 from offchain.domain.curves import pack_baseline, pack_quantities
 from offchain.domain.isp import MarketDay
-from offchain.domain.units import Direction
+from offchain.domain.units import BPS, Direction
 from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, commit_packed
 from offchain.flexibility.orders import OrderBook, dispatch_calls, send_in_order
 from offchain.forecasting.method import forecast_method, forecasts, round_forecast_wh
+from offchain.grid.assets import AssetKind
 from offchain.grid.congestion import FlexibilityNeed, flexibility_needs
 from offchain.grid.scenario import ZONE
 from offchain.optimisation.disaggregation import disaggregate
@@ -220,7 +221,7 @@ def _request(world: World, need: FlexibilityNeed) -> int:
 def _members(world: World, aggregator: int, direction: Direction) -> dict[str, tuple[int, Member]]:
     """Members of an aggregator that are not standby, by agreement id."""
     scenario, day = world.scenario, world.day
-    possible_wh = scenario.by_connection(scenario.flexible_wh(day, direction, asset_wh=_expected_use_wh(world)))
+    possible_wh = scenario.by_connection(_possible_wh(world, direction))
     members = {}
     for agreement_id, (connection, owner) in world.member_of.items():
         terms = world.terms[agreement_id]
@@ -243,6 +244,20 @@ def _members(world: World, aggregator: int, direction: Direction) -> dict[str, t
         )
         members[member.id] = (agreement_id, member)
     return members
+
+
+def _possible_wh(world: World, direction: Direction) -> np.ndarray:
+    """What every device can be expected to move, shape (isp_count, n_assets) [Wh].
+
+    What would have to be in use to be taken off is uncertain, home by home; an aggregator counts on part of it only.
+    """
+    scenario = world.scenario
+    possible_wh = scenario.flexible_wh(world.day, direction, asset_wh=_expected_use_wh(world))
+    if direction is Direction.DOWN:
+        return possible_wh
+    uncertain = np.array([a.kind in (AssetKind.EV, AssetKind.HEAT_PUMP) for a in scenario.assets])
+    counted_wh = possible_wh * (BPS - world.config.reserve_bps) // BPS
+    return np.where(uncertain, counted_wh, possible_wh)
 
 
 def _expected_use_wh(world: World) -> np.ndarray:
