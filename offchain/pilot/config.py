@@ -95,6 +95,8 @@ class PilotConfig:
     faults: Faults = field(default_factory=Faults)
     reserve_bps: int = 4_000
     """Share of the expected use of EVs and heat pumps that aggregators do not offer UP."""
+    max_share_bps: int = 6_000
+    """Largest share of the request per ISP that one aggregator gets while others can take the rest."""
     tolerance_bps: int = 1_000
     planning_margin: float = 0.95
     """Loading the flexibility is bought for, as a share of the limit; the rest covers forecast errors."""

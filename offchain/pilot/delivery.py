@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -334,13 +335,20 @@ def baselines_of(world: World, ahead: DayAhead, order: ProsumerOrder) -> Committ
 
 
 def close_day(world: World) -> Batch:
-    """Close the metered day: sign every meter-day, build the batch, hand it to the outbox."""
+    """Close the metered day: sign every meter-day, build the batch, hand it to the outbox.
+
+    The next version when readings came in or changed since.
+    """
     cast = world.cast
     domain = metering_domain(world.chain.chain_id, world.suite.address("MeteringLedger"))
     keys = GatewayKeys(domain, {p.meter_id: p.device.secret for p in cast.prosumers})
-    clock = SimulatedClock(isp_start(world.day.end_isp + 1))
     meter_ids = [p.meter_id for p in cast.prosumers]
-    return Batcher(world.store, cast.operator.address, meter_ids, keys, clock).close_day(world.day)
+    return Batcher(world.store, cast.operator.address, meter_ids, keys, clock_of(world)).close_day(world.day)
+
+
+def clock_of(world: World) -> SimulatedClock:
+    """Clock of the oracles, at the time of the chain."""
+    return SimulatedClock(datetime.fromtimestamp(world.clock.now(), UTC))
 
 
 def _take(drawn: list[bytes], share: float, total: int) -> list[bytes]:

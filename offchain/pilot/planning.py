@@ -21,7 +21,7 @@ from offchain.grid.scenario import ZONE
 from offchain.optimisation.disaggregation import disaggregate
 from offchain.optimisation.member import Member, first_position_after_notice, positions_of_bitmap
 from offchain.optimisation.offers import build_offer
-from offchain.optimisation.selection import Offer, select_offers
+from offchain.optimisation.selection import Offer, Selection, select_offers
 from offchain.pilot.world import World
 
 BASELINE = "mid_4_of_6@1"
@@ -106,6 +106,8 @@ def _commit(world: World, forecast_wh: np.ndarray, baseline_wh: np.ndarray) -> d
     common = {"scope": point, "day": day, "made_at": made_at}
     for position, aggregator in enumerate(cast.aggregators):
         own = [c for c, a in world.member_of.values() if a == position]
+        if not own:
+            continue  # nobody to speak for
         prognosis = pack_baseline(round_forecast_wh(forecast_wh[:, own].sum(axis=1)))
         subject = keccak(f"pool of {aggregator.address}".encode())
         commit_packed(
@@ -314,11 +316,7 @@ def _select(
     world: World, ahead: DayAhead, offers: dict[int, tuple[int, Offer]]
 ) -> tuple[dict[int, tuple[int, np.ndarray]], np.ndarray]:
     need = ahead.need
-    selection = select_offers(
-        need.quantity_wh,
-        [offer for _, offer in offers.values()],
-        price_cap_utoken_per_kwh=world.config.prices.price_cap,
-    )
+    selection = _spread(need.quantity_wh, [offer for _, offer in offers.values()], world.config.max_share_bps)
     if not selection.ordered_wh:
         world.at(world.config.timetable.select_by + 1)
         world.send(world.cast.relayer, "FlexMarket", "expireRequest", ahead.request_id)
@@ -343,6 +341,17 @@ def _select(
         if offer.id not in selection.ordered_wh:
             world.send(world.cast.relayer, "FlexMarket", "releaseOffer", offer_id)
     return ordered, selection.uncovered_wh
+
+
+def _spread(request_wh: np.ndarray, offers: Sequence[Offer], max_share_bps: int) -> Selection:
+    """Offers at least cost, none beyond a share of the request per ISP unless more would stay uncovered.
+
+    A DSO that hangs on one aggregator hangs on its one telemetry link.
+    """
+    at_most_wh = -(-request_wh * max_share_bps // BPS)
+    shared = [replace(offer, quantity_wh=np.minimum(offer.quantity_wh, at_most_wh)) for offer in offers]
+    spread, anyhow = select_offers(request_wh, shared), select_offers(request_wh, offers)
+    return spread if spread.uncovered_wh.sum() <= anyhow.uncovered_wh.sum() else anyhow
 
 
 def _dispatch(

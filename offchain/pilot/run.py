@@ -1,8 +1,8 @@
 """Runs a pilot day: setting the stage, the day before, the day, settlement, audit."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -10,29 +10,29 @@ from eth_hash.auto import keccak
 
 from offchain.audit import ChainRecord, audit
 from offchain.chain.anvil import Anvil
-from offchain.chain.client import Chain
+from offchain.chain.client import Chain, Receipt
 from offchain.chain.clock import ChainClock
 from offchain.chain.contracts import Suite
 from offchain.chain.deployment import Deployment, Web3Executor
 from offchain.chain.indexer import read_events
-from offchain.domain.errors import PermanentError
+from offchain.domain.errors import ChainError, PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import UTOKEN
-from offchain.flexibility.metered_days import proven_days
+from offchain.flexibility.metered_days import ProvenDay, proven_days
 from offchain.flexibility.orders import OrderBook, ProsumerOrder
-from offchain.flexibility.settling import settle_missing, settle_orders
+from offchain.flexibility.settling import correct_orders, settle_missing, settle_orders
 from offchain.grid.power_flow import PowerFlow
 from offchain.grid.scenario import load_scenario
 from offchain.pilot.cast import commitment, make_cast
 from offchain.pilot.config import PilotConfig
-from offchain.pilot.delivery import Delivery, baselines_of, close_day, run_day
+from offchain.pilot.delivery import Delivery, baselines_of, clock_of, close_day, run_day
 from offchain.pilot.enrolment import enrol
 from offchain.pilot.planning import BASELINE, DayAhead, plan_day
 from offchain.pilot.results import PilotResult, collect
 from offchain.pilot.world import Progress, World
 from offchain.store import open_store
+from offchain.store.batches import BatchStatus, get_batch
 from oracles.anchoring import ChainAnchor
-from oracles.clock import SimulatedClock
 from oracles.publisher import Publisher
 
 STATE, DEPLOYMENT, STORE = "chain.state", "deployment.json", "store.db"
@@ -60,7 +60,8 @@ def run_pilot(config: PilotConfig, progress: Progress = lambda stage, done, tota
 class PilotDay:
     """A pilot day stage by stage; a context manager that holds chain and store.
 
-    The stages run in order: :meth:`enrol`, :meth:`plan`, :meth:`deliver`, :meth:`settle`, :meth:`audit`.
+    The stages run in order: :meth:`enrol`, :meth:`plan`, :meth:`deliver`, :meth:`settle`, :meth:`audit`. What comes in
+    after settlement is taken up by :meth:`correct`.
     """
 
     def __init__(self, config: PilotConfig, progress: Progress = lambda stage, done, total: None):
@@ -125,6 +126,13 @@ class PilotDay:
         _settle(self.world, self.ahead, self.delivery, self.book)
         self._progress("settling", 1, 1)
 
+    def correct(self) -> list[Receipt]:
+        """After settlement: anchor what came in or changed since, settle the difference."""
+        metered = _anchor(self.world)
+        self.world.clock.advance_to(self.world.clock.now() + self.config.challenge_window_s + 1)
+        orders, baselines = self.book.orders.values(), _baselines(self.world, self.ahead)
+        return correct_orders(self.world.suite, self.world.cast.relayer, orders, metered, baselines)
+
     def audit(self) -> PilotResult:
         """Rebuild the day from events and store, and collect its figures."""
         world = self.world
@@ -179,19 +187,11 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
     """Anchor the metered day, settle every order, finalise every group; anybody can but for the anchoring."""
     day, cast, suite = world.day, world.cast, world.suite
     world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + SECONDS_PER_ISP)
-    batch = close_day(world)
-    publisher = Publisher(world.store, ChainAnchor(suite, cast.operator), _clock_of(world))
-    while publisher.publish().waiting:
-        continue
+    metered = _anchor(world)
     if not book.orders:
         return
     world.clock.advance_to(world.clock.now() + world.config.challenge_window_s + 1)
-    metered = proven_days(world.store, batch.id)
-
-    def baseline(order: ProsumerOrder) -> bytes:
-        return baselines_of(world, ahead, order).packed[order.meter_id]
-
-    _, missing = settle_orders(suite, cast.relayer, book.orders.values(), metered, baseline)
+    _, missing = settle_orders(suite, cast.relayer, book.orders.values(), metered, _baselines(world, ahead))
     if missing:
         world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + world.config.readings_due_s)
         settle_missing(suite, cast.relayer, missing)
@@ -200,5 +200,17 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
         world.send(cast.relayer, "FlexSettlement", "finaliseDirect", delivery.direct_group_id)
 
 
-def _clock_of(world: World) -> SimulatedClock:
-    return SimulatedClock(datetime.fromtimestamp(world.clock.now(), UTC))
+def _anchor(world: World) -> dict[bytes, ProvenDay]:
+    """Close the metered day and anchor it; its meter-days with their proofs."""
+    batch = close_day(world)
+    publisher = Publisher(world.store, ChainAnchor(world.suite, world.cast.operator), clock_of(world))
+    while publisher.publish().waiting:
+        continue
+    with world.store.read() as connection:
+        if get_batch(connection, batch.id).status is not BatchStatus.CONFIRMED:
+            raise ChainError(f"metered day {world.day.day} was not anchored", hint="see the outbox of the store")
+    return proven_days(world.store, batch.id)
+
+
+def _baselines(world: World, ahead: DayAhead) -> Callable[[ProsumerOrder], bytes]:
+    return lambda order: baselines_of(world, ahead, order).packed[order.meter_id]
