@@ -247,7 +247,7 @@ def test_reassign_reverts_when_same_reading_is_brought_again(world, opened):
         call(world, opened, delivered=300, takenWh=taken, standby=world.second_standby, index=1)
 
 
-@pytest.mark.parametrize("given", [b"", curve({74: 700})])
+@pytest.mark.parametrize("given", [b"", curve({74: 700})], ids=["none", "less"])
 def test_reassign_reverts_when_taken_curve_differs(world, opened, given):
     taken = curve(asked(300))
     call(world, opened, delivered=300)

@@ -3,11 +3,14 @@ evaluate
 ├── any curves, tolerance, direction, missing, taken → sums of the reference; what follows the curves does not count
 ├── nothing ordered → all zero
 ├── largest values → no sum runs over into another
+├── the published example of BeFlexible SUC06.3 (tests/validation) → its numbers
 └── 96 ordered ISPs → below 400 gas an ISP
 evaluateMissing
 └── any curves → sums of the reference with every reading missing
 rewardOf, rewardableWh → as the reference
 """
+
+from random import Random
 
 import pytest
 from eth_abi import decode, encode
@@ -19,11 +22,12 @@ from offchain.domain.curves import pack_baseline, pack_quantities, pack_readings
 from offchain.domain.units import Direction
 from tests.reference import settlement as reference
 from tests.reference.delivery import evaluate, evaluate_missing
+from tests.validation.test_beflexible_settlement import BASELINE, PUBLISHED, REQUESTED
 
 LARGEST = 2**32 - 2
 CASE = "(uint8,uint256,bool,bytes,bytes,bytes,bytes,bytes)"
 CALLER = "0x" + "11" * 20
-MANY = settings(max_examples=1_500)
+MANY = settings(max_examples=150)
 
 
 class Harness:
@@ -96,7 +100,36 @@ def test_evaluate_equals_the_reference(harness, case, tail):
     assert sums == evaluate(*case).as_tuple()
 
 
-@settings(max_examples=300)
+def random_case(source: Random) -> tuple:
+    """As a household has them: quantities around what it delivers, so that every branch is met."""
+    n = source.choice([92, 96, 100])
+    largest = source.choice([5, 1_000, LARGEST])
+    quantities = [source.choice([0, source.randint(0, largest)]) for _ in range(n)]
+    taken = [source.choice([0, q, q // 2]) for q in quantities] if source.random() < 0.5 else []
+    scale = min(largest, 2**31 - 1)
+    baseline = [source.randint(-scale, scale) for _ in range(n)]
+    readings = [
+        source.choice([None, (source.randint(0, largest), source.randint(0, largest)), (max(net, 0), 0)])
+        for net in baseline
+    ]
+    tolerance = source.choice([0, 1, 1_000, 10_000])
+    return (source.choice(list(Direction)), tolerance, source.random() < 0.5, quantities, taken, baseline, readings)
+
+
+def test_evaluate_equals_the_reference_in_thousands_of_random_cases(harness):
+    source = Random(20_261_120)
+    for _ in range(3_000):
+        case = random_case(source)
+        assert harness.evaluate(*case, b"\xff" * 32)[0] == evaluate(*case).as_tuple(), case
+
+
+@pytest.mark.parametrize(("metered", "delivered", "paid", "shortfall"), PUBLISHED)
+def test_evaluate_reproduces_the_published_example(harness, metered, delivered, paid, shortfall):
+    sums, _ = harness.evaluate(Direction.UP, 0, False, [REQUESTED], [], [BASELINE], [(metered, 0)], b"")
+    assert sums == (paid, paid, shortfall, 0)
+
+
+@settings(max_examples=60)
 @given(cases())
 def test_evaluateMissing_equals_the_reference(harness, case):
     _, _, missing_is_shortfall, quantities, taken, _, _ = case

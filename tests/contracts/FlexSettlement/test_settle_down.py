@@ -1,0 +1,12 @@
+"""settle: everything of test_settle_verdicts.py once more, for flexibility DOWN."""
+
+import pytest
+
+from tests.contracts.FlexSettlement.test_settle_verdicts import *  # noqa: F403
+from tests.utils import flexworld
+from tests.utils.flexibility import DOWN
+
+
+@pytest.fixture(scope="module")
+def world(core, actors):
+    return flexworld.open_world(core, actors, direction=DOWN)
