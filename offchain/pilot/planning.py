@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from eth_hash.auto import keccak
@@ -10,14 +11,16 @@ from eth_hash.auto import keccak
 from offchain.baseline.history import day_type
 from offchain.baseline.method import baseline_method, baselines
 from offchain.domain.curves import pack_baseline, pack_quantities
-from offchain.domain.isp import MarketDay
+from offchain.domain.errors import DomainError
+from offchain.domain.isp import MarketDay, isp_start
 from offchain.domain.units import BPS, Direction
 from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, commit_packed
 from offchain.flexibility.orders import OrderBook, dispatch_calls, send_in_order
 from offchain.forecasting.method import forecast_method, forecasts, round_forecast_wh
 from offchain.grid.assets import AssetKind
 from offchain.grid.congestion import FlexibilityNeed, flexibility_needs
-from offchain.grid.scenario import ZONE
+from offchain.grid.scenario import ZONE, Scenario
+from offchain.grid.simbench_data import YEAR_FIRST_ISP, YEAR_ISPS
 from offchain.optimisation.disaggregation import disaggregate
 from offchain.optimisation.member import Member, first_position_after_notice, positions_of_bitmap
 from offchain.optimisation.offers import build_offer
@@ -61,6 +64,19 @@ class DayAhead:
     standby: dict[int, list[int]]
     uncovered_wh: np.ndarray
     committed: dict[int, CommittedCurves]
+
+
+def require_history(scenario: Scenario) -> None:
+    """Refuse a day that the data set does not hold, or not with the history before it."""
+    year = range(YEAR_FIRST_ISP, YEAR_FIRST_ISP + YEAR_ISPS)
+    first = MarketDay.of(scenario.day.day - timedelta(days=1 + HISTORY_DAYS), ZONE).first_isp
+    if first not in year or scenario.day.end_isp - 1 not in year:
+        earliest = isp_start(year[0]).astimezone(ZoneInfo(ZONE)).date() + timedelta(days=1 + HISTORY_DAYS)
+        latest = isp_start(year[-1]).astimezone(ZoneInfo(ZONE)).date()
+        raise DomainError(
+            f"no pilot day on {scenario.day.day}: the data are of 2016, {1 + HISTORY_DAYS} days come first",
+            hint=f"choose a day from {earliest} to {latest}",
+        )
 
 
 def plan_day(world: World, book: OrderBook) -> DayAhead:

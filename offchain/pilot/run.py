@@ -27,7 +27,7 @@ from offchain.pilot.cast import commitment, make_cast
 from offchain.pilot.config import PilotConfig
 from offchain.pilot.delivery import Delivery, baselines_of, clock_of, close_day, run_day
 from offchain.pilot.enrolment import enrol
-from offchain.pilot.planning import BASELINE, DayAhead, plan_day
+from offchain.pilot.planning import BASELINE, DayAhead, plan_day, require_history
 from offchain.pilot.results import PilotResult, collect
 from offchain.pilot.world import Progress, World
 from offchain.store import open_store
@@ -75,12 +75,14 @@ class PilotDay:
         config, out = self.config, self.config.out
         try:
             out.mkdir(parents=True, exist_ok=True)
+            self._progress("loading the grid", 0, 1)
+            scenario = load_scenario(config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids")
+            require_history(scenario)
+            # Only now, when the day is known to be possible: what lies there may be somebody's evidence.
             for name in (STATE, DEPLOYMENT, STORE, f"{STORE}-wal", f"{STORE}-shm"):
                 (out / name).unlink(missing_ok=True)
         except OSError as error:
             raise PermanentError(f"folder {out}: {error.strerror}", hint="choose another with --out") from error
-        self._progress("loading the grid", 0, 1)
-        scenario = load_scenario(config.scenario, seed=config.seed, day=config.day, cache_dir=out.parent / "grids")
         self._progress("loading the grid", 1, 1)
         midnight = scenario.day.first_isp * SECONDS_PER_ISP
         with self._stack as stack:
@@ -204,7 +206,7 @@ def _anchor(world: World) -> dict[bytes, ProvenDay]:
     """Close the metered day and anchor it; its meter-days with their proofs."""
     batch = close_day(world)
     publisher = Publisher(world.store, ChainAnchor(world.suite, world.cast.operator), clock_of(world))
-    while publisher.publish().waiting:
+    while (report := publisher.publish()).sent or report.waiting:
         continue
     with world.store.read() as connection:
         if get_batch(connection, batch.id).status is not BatchStatus.CONFIRMED:
