@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+import {TickBook} from "contracts/market/TickBook.sol";
+
+/// @title Opens {TickBook} to tests: any number of sessions, no sender, no money
+contract TickBookHarness {
+    using TickBook for TickBook.Book;
+
+    mapping(uint256 session => TickBook.Book) private _books;
+
+    event Claimed(uint256 boughtWh, uint256 soldWh);
+
+    function open(uint256 session, TickBook.Grid calldata grid) external {
+        _books[session].open(grid);
+    }
+
+    function place(uint256 session, bytes calldata bundle) external returns (uint256 escrow) {
+        return _books[session].place(bundle);
+    }
+
+    /// Several traders' bundles in one transaction, as a relayer brings them.
+    function placeAll(uint256 session, bytes[] calldata bundles) external returns (uint256 escrow) {
+        for (uint256 i = 0; i < bundles.length; ++i) escrow += _books[session].place(bundles[i]);
+    }
+
+    function remove(uint256 session, bytes calldata bundle) external returns (uint256 escrow) {
+        return _books[session].remove(bundle);
+    }
+
+    function clear(uint256 session, uint256 period, uint256 maxTicks) external returns (bool finished) {
+        return _books[session].clear(period, maxTicks);
+    }
+
+    /// Clears the periods below `end` and returns their results.
+    function clearAll(uint256 session, uint256 end) external returns (TickBook.Result[] memory results) {
+        results = new TickBook.Result[](end);
+        for (uint256 period = 0; period < end; ++period) {
+            assert(_books[session].clear(period, type(uint256).max));
+            results[period] = _books[session].resultOf(period);
+        }
+    }
+
+    /// A claim without the money: sums of what the bundle bought and sold.
+    function claim(uint256 session, bytes calldata bundle) external {
+        uint256[] memory filledWh = _books[session].fills(bundle);
+        uint256[2] memory sums;
+        for (uint256 i = 0; i < filledWh.length; ++i) {
+            sums[uint8(bundle[TickBook.ORDER_BYTES * i + 1])] += filledWh[i];
+        }
+        emit Claimed(sums[0], sums[1]);
+    }
+
+    function resultOf(uint256 session, uint256 period) external view returns (TickBook.Result memory) {
+        return _books[session].resultOf(period);
+    }
+
+    function fills(uint256 session, bytes calldata bundle) external view returns (uint256[] memory) {
+        return _books[session].fills(bundle);
+    }
+
+    function levelOf(uint256 session, uint256 period, uint256 tick) external view returns (uint256, uint256) {
+        return _books[session].levelOf(period, tick);
+    }
+
+    function unfinished(uint256 session) external view returns (uint256) {
+        return _books[session].unfinished;
+    }
+
+    function worstCaseCost(int256 limitPrice, uint256 quantityWh, bool sell) external pure returns (uint256) {
+        return TickBook.worstCaseCost(limitPrice, quantityWh, sell);
+    }
+
+    /// First slot of a session's books, for tests that look at the storage itself.
+    function slotOf(uint256 session) external view returns (uint256 slot) {
+        TickBook.Book storage book = _books[session];
+        assembly ("memory-safe") {
+            slot := book.slot
+        }
+    }
+}
