@@ -4,11 +4,15 @@ Loaded by ``-p`` in ``pyproject.toml``: a ``conftest.py`` would come too late. D
 ``-p no:pytest-brownie``.
 """
 
+import functools
 import socket
+import time
 
 import pytest
 
 from offchain.chain.toolchain import prepare_brownie
+
+PATIENCE_S = 5.0
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -18,7 +22,35 @@ def pytest_load_initial_conftests(early_config):
     from brownie._config import CONFIG
 
     prepare_brownie()
+    _wait_for_transactions()
     # Brownie would attach to whatever listens at its standard port, another developer's chain for example.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         CONFIG.networks["development"]["cmd_settings"]["port"] = probe.getsockname()[1]
+
+
+def _wait_for_transactions() -> None:
+    """Looks a transaction up again before it counts as unknown.
+
+    Brownie takes a transaction for dropped when the sender's nonce has moved on and the receipt is not there yet; on a
+    busy machine Anvil shows the one before the other.
+    """
+    from web3.eth import Eth
+    from web3.exceptions import TransactionNotFound
+
+    def patient(lookup):
+        @functools.wraps(lookup)
+        def look(eth, transaction_hash):
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                try:
+                    return lookup(eth, transaction_hash)
+                except TransactionNotFound:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+
+        return look
+
+    Eth.get_transaction = patient(Eth.get_transaction)
+    Eth.get_transaction_receipt = patient(Eth.get_transaction_receipt)
