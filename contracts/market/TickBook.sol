@@ -310,33 +310,37 @@ library TickBook {
     function fills(Book storage book, bytes calldata bundle) internal view returns (uint256[] memory filledWh) {
         Grid memory grid = gridOf(book);
         filledWh = new uint256[](count(bundle));
-        unchecked {
-            for (uint256 i = 0; i < filledWh.length; ++i) {
-                (uint256 period, bool sell, uint256 tick, uint256 quantityWh) = orderAt(grid, bundle, i);
-                uint256 packed = book.results[period];
-                if (packed == 0) revert NotCleared(period);
-                filledWh[i] = fillOf(packed, sell, tick, quantityWh);
-            }
-        }
+        for (uint256 i = 0; i < filledWh.length; ++i) (, filledWh[i], ) = fillAt(book, grid, bundle, i);
     }
 
-    /// @notice What an order gets, Wh, out of the packed result of its period.
-    function fillOf(
-        uint256 packed,
-        bool sell,
-        uint256 tick,
-        uint256 quantityWh
-    ) internal pure returns (uint256 filledWh) {
+    /// @notice What the order at a position of a bundle gets. Relies on `position < count(bundle)`.
+    /// @return sell Its side.
+    /// @return filledWh Filled quantity, Wh.
+    /// @return packed Stored result of its period, which {unpack} opens.
+    function fillAt(
+        Book storage book,
+        Grid memory grid,
+        bytes calldata bundle,
+        uint256 position
+    ) internal view returns (bool sell, uint256 filledWh, uint256 packed) {
+        uint256 period;
+        uint256 tick;
+        (period, sell, tick, filledWh) = orderAt(grid, bundle, position);
+        packed = book.results[period];
         uint256 class = packed & 0xf;
-        if (class <= uint256(Class.None)) return 0;
+        if (class <= uint256(Class.None)) {
+            if (class == uint256(Class.Open)) revert NotCleared(period);
+            return (sell, 0, packed);
+        }
         uint256 last = (packed >> (sell ? 28 : 40)) & TICK_MASK;
-        if (tick != last) return (tick < last) == sell ? quantityWh : 0;
-        if (class != uint256(sell ? Class.MarginalSeller : Class.MarginalBuyer)) return quantityWh;
-        uint256 numerator = (packed >> 52) & LANE;
-        uint256 denominator = (packed >> 116) & LANE;
-        unchecked {
-            // Below 2^96 + 2^64; the denominator is not zero in these classes.
-            return (quantityWh * numerator + (sell ? 0 : denominator - 1)) / denominator;
+        if (tick != last) return (sell, (tick < last) == sell ? filledWh : 0, packed);
+        if (class == uint256(sell ? Class.MarginalSeller : Class.MarginalBuyer)) {
+            uint256 denominator = (packed >> 116) & LANE;
+            unchecked {
+                // Below 2^96 + 2^64; the denominator is not zero in these classes.
+                filledWh *= (packed >> 52) & LANE;
+                filledWh = (filledWh + (sell ? 0 : denominator - 1)) / denominator;
+            }
         }
     }
 

@@ -43,12 +43,19 @@ contract TickBookHarness {
 
     /// A claim without the money: sums of what the bundle bought and sold.
     function claim(uint256 session, bytes calldata bundle) external {
-        uint256[] memory filledWh = _books[session].fills(bundle);
-        uint256[2] memory sums;
-        for (uint256 i = 0; i < filledWh.length; ++i) {
-            sums[uint8(bundle[TickBook.ORDER_BYTES * i + 1])] += filledWh[i];
+        TickBook.Book storage book = _books[session];
+        TickBook.Grid memory grid = book.gridOf();
+        uint256 orders = TickBook.count(bundle);
+        uint256 boughtWh;
+        uint256 soldWh;
+        unchecked {
+            for (uint256 i = 0; i < orders; ++i) {
+                (bool sell, uint256 filledWh, ) = book.fillAt(grid, bundle, i);
+                if (sell) soldWh += filledWh;
+                else boughtWh += filledWh;
+            }
         }
-        emit Claimed(sums[0], sums[1]);
+        emit Claimed(boughtWh, soldWh);
     }
 
     function resultOf(uint256 session, uint256 period) external view returns (TickBook.Result memory) {

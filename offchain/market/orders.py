@@ -104,7 +104,7 @@ def pack_bundle(grid: PriceGrid, book: np.ndarray) -> bytes:
     if not len(book):
         raise DomainError("a bundle has at least one order")
     check_orders(grid, book)
-    return book.tobytes()
+    return book.astype(ORDER).tobytes()  # numpy gives concatenated orders the byte order of the machine
 
 
 def unpack_bundle(grid: PriceGrid, bundle: bytes) -> np.ndarray:
