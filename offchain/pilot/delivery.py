@@ -105,8 +105,9 @@ class _Site:
                 else:
                     report = await gateway.read_boundary()
                     self._watch(report.ingest.accepted)
+                if position == self._last_needed():
+                    self._close_regime()
                 self.world.progress("metering the day", position + 1, day.isp_count)
-        self._close_regime()
         return self.result
 
     # ------------------------------------------------------------------ site
@@ -309,8 +310,13 @@ class _Site:
         expected = np.maximum(self.ahead.forecast_wh, 0).astype(np.int64)
         return np.minimum(expected, self.flexible_wh[Direction.UP])
 
+    def _last_needed(self) -> int | None:
+        """Last position for which flexibility was requested."""
+        needed = [] if self.ahead.need is None else np.flatnonzero(self.ahead.need.quantity_wh)
+        return int(needed[-1]) if len(needed) else None
+
     def _close_regime(self) -> None:
-        """Green again once the congestion is over."""
+        """Green again once the congestion is over, unless the regime ends by itself just now."""
         world = self.world
         if world.call("GridRegime", "regimeOf", world.congestion_point_id) != GREEN:
             world.send(
