@@ -6,11 +6,10 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from eth_hash.auto import keccak
 
 from offchain.baseline.history import day_type
 from offchain.baseline.method import baseline_method, baselines
-from offchain.domain.curves import pack_baseline, pack_quantities
+from offchain.domain.curves import pack_baseline, pack_quantities, unpack_baseline
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.domain.units import BPS, Direction
@@ -18,7 +17,7 @@ from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, co
 from offchain.flexibility.orders import OrderBook, dispatch_calls, send_in_order
 from offchain.forecasting.method import forecast_method, forecasts, round_forecast_wh
 from offchain.grid.assets import AssetKind
-from offchain.grid.congestion import FlexibilityNeed, flexibility_needs
+from offchain.grid.congestion import FlexibilityNeed, flexibility_needs, loading_percent
 from offchain.grid.scenario import ZONE, Scenario
 from offchain.grid.simbench_data import YEAR_FIRST_ISP, YEAR_ISPS
 from offchain.optimisation.disaggregation import disaggregate
@@ -26,6 +25,7 @@ from offchain.optimisation.member import Member, first_position_after_notice, po
 from offchain.optimisation.offers import build_offer
 from offchain.optimisation.selection import Offer, Selection, select_offers
 from offchain.pilot.world import World
+from offchain.store.curves import latest_curve
 
 BASELINE = "mid_4_of_6@1"
 FORECAST = "weekly_naive@1"
@@ -43,6 +43,8 @@ class DayAhead:
     ----------
     forecast_wh, baseline_wh : ndarray, shape (isp_count, n_connections)
         Expected net consumption and baseline of every connection [Wh].
+    expected_percent : ndarray, shape (isp_count,)
+        Loading of the transformer by the aggregators' prognoses and the DSO's own forecast for the rest [%].
     need : FlexibilityNeed or None
         None when no congestion is forecast.
     request_id : int or None
@@ -58,6 +60,7 @@ class DayAhead:
 
     forecast_wh: np.ndarray
     baseline_wh: np.ndarray
+    expected_percent: np.ndarray
     need: FlexibilityNeed | None
     request_id: int | None
     flex_orders: dict[int, tuple[int, np.ndarray]]
@@ -86,8 +89,9 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     forecast_wh, baseline_wh = _expect(world)
     committed = _commit(world, forecast_wh, baseline_wh)
     nothing = np.zeros(day.isp_count, dtype=np.int64)
-    ahead = DayAhead(forecast_wh, baseline_wh, None, None, {}, {}, nothing, committed)
-    need = _need(world)
+    ahead = DayAhead(forecast_wh, baseline_wh, nothing, None, None, {}, {}, nothing, committed)
+    expected_percent, need = _need(world, forecast_wh)
+    ahead = replace(ahead, expected_percent=expected_percent)
     if need is None:
         return ahead
     world.at(table.request)
@@ -115,7 +119,7 @@ def _expect(world: World) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _commit(world: World, forecast_wh: np.ndarray, baseline_wh: np.ndarray) -> dict[int, CommittedCurves]:
-    """D-prognosis and baselines of every aggregator; forecast and baselines of the DSO."""
+    """D-prognosis and baselines of every aggregator, connection by connection; forecast and baselines of the DSO."""
     cast, day, point = world.cast, world.day, world.congestion_point_id
     made_at = world.time_of(world.config.timetable.forecast)
     committed = {}
@@ -124,15 +128,14 @@ def _commit(world: World, forecast_wh: np.ndarray, baseline_wh: np.ndarray) -> d
         own = [c for c, a in world.member_of.values() if a == position]
         if not own:
             continue  # nobody to speak for
-        prognosis = pack_baseline(round_forecast_wh(forecast_wh[:, own].sum(axis=1)))
-        subject = keccak(f"pool of {aggregator.address}".encode())
+        prognosis_wh = round_forecast_wh(forecast_wh)
         commit_packed(
             world.suite,
             world.store,
             aggregator,
             kind=CommitmentKind.D_PROGNOSIS,
             method=FORECAST,
-            curves={subject: prognosis},
+            curves={cast.prosumers[c].meter_id: pack_baseline(prognosis_wh[:, c]) for c in own},
             **common,
         )
         committed[position] = _commit_baselines(world, aggregator, baseline_wh, own, common)
@@ -167,30 +170,52 @@ def _commit_baselines(
     )
 
 
-def _need(world: World) -> FlexibilityNeed | None:
-    """What would have been enough on each of the last seven metered days, ISP by ISP.
+def _prognosis_wh(world: World, forecast_wh: np.ndarray) -> np.ndarray:
+    """Expected net consumption as the DSO knows it: what aggregators committed, connection by connection [Wh].
 
-    A single expected day hides the sunny and the cold ones; the DSO buys for those it has just seen. Returns the
-    direction with more energy, None when none of the days was congested.
+    The DSO's own forecast stands where no aggregator speaks for a connection.
+    """
+    with world.store.read() as connection:
+        rows = {
+            meter_id: latest_curve(connection, "d_prognosis", FORECAST, meter_id, world.day.first_isp)
+            for meter_id in (p.meter_id for p in world.cast.prosumers)
+        }
+    own_wh = round_forecast_wh(forecast_wh)
+    columns = [
+        own_wh[:, p.position] if rows[p.meter_id] is None else unpack_baseline(rows[p.meter_id].values)
+        for p in world.cast.prosumers
+    ]
+    return np.array(columns, dtype=np.int64).T
+
+
+def _need(world: World, forecast_wh: np.ndarray) -> tuple[np.ndarray, FlexibilityNeed | None]:
+    """Expected loading, and what would be enough for the expected day and for each of the last seven metered ones.
+
+    A single expected day hides the sunny and the cold ones; the DSO buys for those it has just seen as well, ISP by
+    ISP. Returns the direction with more energy, None when none of the days is congested.
     """
     scenario, day = world.scenario, world.day
+    element, margin, isps = scenario.congestion_point, world.config.planning_margin, list(day.isps)
     flexible_wh = {direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction}
-    worst: dict[Direction, FlexibilityNeed] = {}
+    # Reactive power is expected as it was a week before.
+    days = [(_prognosis_wh(world, forecast_wh), scenario.reactive_var(_isps_before(day, 7)))]
     for back in range(2, 2 + PLANNING_DAYS):
-        first = MarketDay.of(day.day - timedelta(days=back), ZONE).first_isp
-        seen = range(first, first + day.isp_count)
-        needs = flexibility_needs(
-            world.flow,
-            scenario.net_wh(seen),
-            scenario.reactive_var(seen),
-            element=scenario.congestion_point,
-            flexible_wh=flexible_wh,
-            margin=world.config.planning_margin,
-            isps=list(day.isps),
-        )
-        for need in needs:
+        seen = _isps_before(day, back)
+        days.append((scenario.net_wh(seen), scenario.reactive_var(seen)))
+    worst: dict[Direction, FlexibilityNeed] = {}
+    for net_wh, reactive_var in days:
+        for need in flexibility_needs(
+            world.flow, net_wh, reactive_var, element=element, flexible_wh=flexible_wh, margin=margin, isps=isps
+        ):
             worst[need.direction] = _higher(worst[need.direction], need) if need.direction in worst else need
-    return max(worst.values(), key=lambda need: need.quantity_wh.sum(), default=None)
+    expected = loading_percent(world.flow.grid, world.flow.run(*days[0]), element)
+    return expected, max(worst.values(), key=lambda need: need.quantity_wh.sum(), default=None)
+
+
+def _isps_before(day: MarketDay, days: int) -> range:
+    """As many ISPs as ``day`` has, from local midnight so many days before."""
+    first = MarketDay.of(day.day - timedelta(days=days), ZONE).first_isp
+    return range(first, first + day.isp_count)
 
 
 def _higher(one: FlexibilityNeed, other: FlexibilityNeed) -> FlexibilityNeed:
@@ -332,7 +357,13 @@ def _select(
     world: World, ahead: DayAhead, offers: dict[int, tuple[int, Offer]]
 ) -> tuple[dict[int, tuple[int, np.ndarray]], np.ndarray]:
     need = ahead.need
-    selection = _spread(need.quantity_wh, [offer for _, offer in offers.values()], world.config.max_share_bps)
+    # Whose baselines are not those of the agreed method and history is not selected: nobody else checks them.
+    honest = {
+        offer_id: (position, offer)
+        for offer_id, (position, offer) in offers.items()
+        if ahead.committed[position].packed.items() <= ahead.committed[-1].packed.items()
+    }
+    selection = _spread(need.quantity_wh, [offer for _, offer in honest.values()], world.config.max_share_bps)
     if not selection.ordered_wh:
         world.at(world.config.timetable.select_by + 1)
         world.send(world.cast.relayer, "FlexMarket", "expireRequest", ahead.request_id)

@@ -113,7 +113,7 @@ def collect(
         "first_isp": day.first_isp,
         "limit_percent": LOADING_LIMIT_PERCENT,
         "loading": {
-            "forecast": _series(ahead.need.loading_before_percent if ahead.need else world_loading(world, before), 1),
+            "forecast": _series(ahead.expected_percent, 1),
             "before": _series(world_loading(world, before), 1),
             "after": _series(world_loading(world, after), 1),
         },
