@@ -210,7 +210,9 @@ interface IFlexDispatch {
 
     /// @notice Hands the missing share of a failing order, from the next ISP that allows notice, to the first standby
     /// able to take it. Anyone may call, as often as something is missing and standby is left.
-    /// @dev Missing share = (due - delivered) / ordered of the proven ISP, rounded down per remaining ISP.
+    /// @dev A standby takes per remaining ISP down(quantity * (ordered - delivered) / ordered) with ordered and delivered of
+    /// the proven ISP, less what was taken over before. One that is able but has no committed baseline is not passed over:
+    /// list only agreements whose meters are under the baseline commitment.
     function reassign(
         OrderTerms calldata terms,
         Shortfall calldata shortfall

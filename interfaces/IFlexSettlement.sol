@@ -132,7 +132,8 @@ interface IFlexSettlement {
         Evidence calldata evidence
     ) external returns (Verdict memory);
 
-    /// @notice Settles an order for which no usable batch was anchored until `readingsDue`. Anyone may call.
+    /// @notice Settles an order that nobody settled by readings until `readingsDue`. Anyone may call; readings that come
+    /// later, or were there already, are brought by {correct}.
     /// No reward; a penalty only where the terms count missing readings as shortfall, or for energy taken over.
     function settleMissing(
         uint64 prosumerOrderId,

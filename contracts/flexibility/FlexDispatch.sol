@@ -17,7 +17,8 @@ import {Activation} from "contracts/flexibility/Activation.sol";
 import {Curves} from "contracts/metering/Curves.sol";
 
 /// @title Prosumer orders: dispatch, standby reassignment, direct control
-/// @dev See {IFlexDispatch} for states, money and trust.
+/// @dev See {IFlexDispatch} for states, money and trust. Loops over positions are unchecked: at most 100 values below 2^32,
+/// tolerances below 2^16, so sums stay below 2^40 and products below 2^64.
 contract FlexDispatch is IFlexDispatch, Module {
     using Curves for bytes;
     using SafeCast for uint256;
@@ -201,11 +202,13 @@ contract FlexDispatch is IFlexDispatch, Module {
             shortfall.standbyBaselineProof
         );
         uint256 takenWh = 0;
-        for (uint256 p = 0; p < terms.ispCount; ++p) {
-            uint256 t = Activation.at(take, p);
-            if (t == 0) continue;
-            takenWh += t;
-            Activation.set(taken, p, Activation.at(taken, p) + t);
+        unchecked {
+            for (uint256 p = 0; p < terms.ispCount; ++p) {
+                uint256 t = Activation.at(take, p);
+                if (t == 0) continue;
+                takenWh += t;
+                Activation.set(taken, p, Activation.at(taken, p) + t);
+            }
         }
         freed -= _rewardCap(terms, shortfall.quantitiesWh, taken);
         // What the failing order can no longer earn pays for the replacement; only a dearer one needs more.
@@ -273,13 +276,16 @@ contract FlexDispatch is IFlexDispatch, Module {
     ) external onlyModule {
         ProsumerOrder storage order = _orders[prosumerOrderId];
         Group storage group_ = _groups[order.groupId];
-        if (order.status == OrderStatus.Issued) {
-            order.status = OrderStatus.Settled;
-            group_.settled += 1;
+        // An order is below 2^40 Wh and a group has fewer than 2^32 of them: nothing overflows.
+        unchecked {
+            if (order.status == OrderStatus.Issued) {
+                order.status = OrderStatus.Settled;
+                group_.settled += 1;
+            }
+            // Zero before the first settlement; a correction replaces what it was.
+            group_.creditedWh = group_.creditedWh + creditedWh - order.creditedWh;
+            group_.missingWh = group_.missingWh + missingWh - order.missingWh;
         }
-        // Zero before the first settlement; a correction replaces what it was.
-        group_.creditedWh = group_.creditedWh + creditedWh - order.creditedWh;
-        group_.missingWh = group_.missingWh + missingWh - order.missingWh;
         order.version = version;
         order.creditedWh = creditedWh;
         order.missingWh = missingWh;
@@ -411,14 +417,16 @@ contract FlexDispatch is IFlexDispatch, Module {
         uint256 limit = Activation.limitWh(agreed, context.direction);
         uint256 available = _agreements.availableIsps(agreementId, context.dayFirstIsp);
         bool notified = false;
-        for (uint256 p = 0; p < context.ispCount; ++p) {
-            uint256 q = Activation.at(quantities, p);
-            if (q == 0) continue;
-            if (q > limit) revert OutsideAgreement(agreementId, p, q, limit);
-            if ((available >> p) & 1 == 0) revert OutsideAvailability(agreementId, p);
-            if (notified) continue;
-            _requireNotice(agreementId, agreed.noticeSeconds, context.dayFirstIsp + p);
-            notified = true;
+        unchecked {
+            for (uint256 p = 0; p < context.ispCount; ++p) {
+                uint256 q = Activation.at(quantities, p);
+                if (q == 0) continue;
+                if (q > limit) revert OutsideAgreement(agreementId, p, q, limit);
+                if ((available >> p) & 1 == 0) revert OutsideAvailability(agreementId, p);
+                if (notified) continue;
+                _requireNotice(agreementId, agreed.noticeSeconds, context.dayFirstIsp + p);
+                notified = true;
+            }
         }
         _mark(agreed.connectionId, context.dayFirstIsp, _positions(quantities));
 
@@ -433,10 +441,12 @@ contract FlexDispatch is IFlexDispatch, Module {
         terms.quantitiesHash = keccak256(quantities);
         uint256 orderedWh = 0;
         uint256 rewardable = 0;
-        for (uint256 p = 0; p < terms.ispCount; ++p) {
-            uint256 q = Activation.at(quantities, p);
-            orderedWh += q;
-            rewardable += Activation.rewardableWh(q, 0, terms.toleranceBps);
+        unchecked {
+            for (uint256 p = 0; p < terms.ispCount; ++p) {
+                uint256 q = Activation.at(quantities, p);
+                orderedWh += q;
+                rewardable += Activation.rewardableWh(q, 0, terms.toleranceBps);
+            }
         }
         if (orderedWh == 0) revert EmptyCurve();
         reward = Activation.rewardOf(rewardable, terms.rewardRate, terms.multiplierBps);
@@ -496,12 +506,14 @@ contract FlexDispatch is IFlexDispatch, Module {
         uint256 ordered = quantities.quantity(at);
         missing = new bytes(taken.length);
         bool any = false;
-        for (uint256 p = at + 1; 4 * p < missing.length; ++p) {
-            uint256 target = (quantities.quantity(p) * (ordered - done)) / ordered;
-            uint256 already = Activation.at(taken, p);
-            if (target <= already) continue;
-            Activation.set(missing, p, target - already);
-            any = true;
+        unchecked {
+            for (uint256 p = at + 1; 4 * p < missing.length; ++p) {
+                uint256 target = (quantities.quantity(p) * (ordered - done)) / ordered;
+                uint256 already = Activation.at(taken, p);
+                if (target <= already) continue;
+                Activation.set(missing, p, target - already);
+                any = true;
+            }
         }
         if (!any) revert NothingLeftToReassign(shortfall.prosumerOrderId);
     }
@@ -585,12 +597,15 @@ contract FlexDispatch is IFlexDispatch, Module {
             _agreements.availableIsps(agreementId, context.dayFirstIsp) &
                 ~uint256(orderedIsps(agreed.connectionId, context.dayFirstIsp));
         take = new bytes(missing.length);
-        for (uint256 p = 0; p < context.ispCount; ++p) {
-            uint256 m = Activation.at(missing, p);
-            if (m == 0 || (free >> p) & 1 == 0) continue;
-            if ((context.dayFirstIsp + p) * Activation.ISP_SECONDS < block.timestamp + agreed.noticeSeconds) continue;
-            Activation.set(take, p, m < limit ? m : limit);
-            able = able || limit != 0;
+        unchecked {
+            for (uint256 p = 0; p < context.ispCount; ++p) {
+                uint256 m = Activation.at(missing, p);
+                if (m == 0 || (free >> p) & 1 == 0) continue;
+                if ((context.dayFirstIsp + p) * Activation.ISP_SECONDS < block.timestamp + agreed.noticeSeconds)
+                    continue;
+                Activation.set(take, p, m < limit ? m : limit);
+                able = able || limit != 0;
+            }
         }
     }
 
@@ -608,8 +623,14 @@ contract FlexDispatch is IFlexDispatch, Module {
         bytes memory taken
     ) private pure returns (uint256) {
         uint256 rewardable = 0;
-        for (uint256 p = 0; p < terms.ispCount; ++p) {
-            rewardable += Activation.rewardableWh(quantities.quantity(p), Activation.at(taken, p), terms.toleranceBps);
+        unchecked {
+            for (uint256 p = 0; p < terms.ispCount; ++p) {
+                rewardable += Activation.rewardableWh(
+                    quantities.quantity(p),
+                    Activation.at(taken, p),
+                    terms.toleranceBps
+                );
+            }
         }
         return Activation.rewardOf(rewardable, terms.rewardRate, terms.multiplierBps);
     }
@@ -690,41 +711,49 @@ contract FlexDispatch is IFlexDispatch, Module {
 
     /// @dev Adds one prosumer's quantities to the sums dispatched, within the flex order's curve.
     function _addDispatched(bytes memory sums, bytes calldata quantities, bytes calldata ordered) private pure {
-        for (uint256 p = 0; 4 * p < quantities.length; ++p) {
-            uint256 q = quantities.quantity(p);
-            if (q == 0) continue;
-            uint256 total = Activation.at(sums, p) + q;
-            if (total > ordered.quantity(p)) revert MoreThanOrdered(p, total, ordered.quantity(p));
-            Activation.set(sums, p, total);
+        unchecked {
+            for (uint256 p = 0; 4 * p < quantities.length; ++p) {
+                uint256 q = quantities.quantity(p);
+                if (q == 0) continue;
+                uint256 total = Activation.at(sums, p) + q;
+                if (total > ordered.quantity(p)) revert MoreThanOrdered(p, total, ordered.quantity(p));
+                Activation.set(sums, p, total);
+            }
         }
     }
 
     function _dispatchedCurve(uint64 flexOrderId, uint256 ispCount) private view returns (bytes memory curve) {
         curve = new bytes(4 * ispCount);
-        for (uint256 word = 0; word * 8 < ispCount; ++word) {
-            uint256 stored = _dispatched[flexOrderId][word];
-            if (stored == 0) continue;
-            for (uint256 p = word * 8; p < ispCount && p < word * 8 + 8; ++p) {
-                Activation.set(curve, p, (stored >> (224 - 32 * (p & 7))) & 0xffffffff);
+        unchecked {
+            for (uint256 word = 0; word * 8 < ispCount; ++word) {
+                uint256 stored = _dispatched[flexOrderId][word];
+                if (stored == 0) continue;
+                for (uint256 p = word * 8; p < ispCount && p < word * 8 + 8; ++p) {
+                    Activation.set(curve, p, (stored >> (224 - 32 * (p & 7))) & 0xffffffff);
+                }
             }
         }
     }
 
     function _storeDispatched(uint64 flexOrderId, bytes memory curve) private {
         uint256[13] storage words = _dispatched[flexOrderId];
-        for (uint256 word = 0; word * 32 < curve.length; ++word) {
-            uint256 value = 0;
-            for (uint256 p = word * 8; p < word * 8 + 8; ++p) {
-                value = (value << 32) | (4 * p < curve.length ? Activation.at(curve, p) : 0);
+        unchecked {
+            for (uint256 word = 0; word * 32 < curve.length; ++word) {
+                uint256 value = 0;
+                for (uint256 p = word * 8; p < word * 8 + 8; ++p) {
+                    value = (value << 32) | (4 * p < curve.length ? Activation.at(curve, p) : 0);
+                }
+                if (value != words[word]) words[word] = value;
             }
-            if (value != words[word]) words[word] = value;
         }
     }
 
     /// @dev Bit p set: quantity at position p.
     function _positions(bytes memory quantities) private pure returns (uint256 positions) {
-        for (uint256 p = 0; 4 * p < quantities.length; ++p) {
-            if (Activation.at(quantities, p) != 0) positions |= 1 << p;
+        unchecked {
+            for (uint256 p = 0; 4 * p < quantities.length; ++p) {
+                if (Activation.at(quantities, p) != 0) positions |= 1 << p;
+            }
         }
     }
 

@@ -1,0 +1,319 @@
+"""The flexibility day as a machine, dispatch to corrections, in any order; invariants FS1 to FS5 of SPEC.md."""
+
+import brownie
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.reference.settlement import largest_reward
+from tests.utils import clock, flexworld
+from tests.utils.flexibility import curve
+from tests.utils.flexworld import ORDERED, SETTLE_BY, issued
+from tests.utils.plain import event, plain
+
+QUIET = {"suppress_health_check": list(HealthCheck), "database": None, "deadline": None}
+OWN = flexworld.HOMES[:5]
+POSITIONS = tuple(ORDERED)
+REFUSED = brownie.exceptions.VirtualMachineError
+
+homes = st.sampled_from(OWN)
+wh = st.sampled_from([1, 300, 777, 1_000])
+delivered_wh = st.sampled_from([-50, 0, 290, 700, 1_000, 1_200, None])
+
+
+def unpack(packed: bytes) -> list[int]:
+    return [int.from_bytes(packed[i : i + 4]) for i in range(0, len(packed), 4)]
+
+
+def machine(world, forgotten=(), leak=0):
+    """A machine over an open world.
+
+    ``forgotten`` accounts are left out of the sum and ``leak`` is added to what must be covered, so that the invariants
+    can be shown to fail.
+    """
+    brownie.chain.snapshot()
+    house, dispatch, actors = world.core.house, world.dispatch, world.actors
+    accounts = [
+        *(home.account for home in world.homes.values()),
+        *(actors.dso, actors.aggregator, world.other_aggregator, actors.meter_operator, actors.outsider),
+    ]
+    locks = [
+        *(world.agreements.bondLockId(home.agreement_id) for home in world.homes.values()),
+        *(world.market.escrowLockId(n) for n in (world.order_id, world.rival_order_id)),
+        *(world.market.bondLockId(n) for n in (world.order_id, world.rival_order_id)),
+        dispatch.groupLockId(world.order_id),
+        dispatch.groupLockId(world.rival_order_id),
+        world.metering.bondLockId(actors.meter_operator),
+    ]
+
+    class SettlementMachine(RuleBasedStateMachine):
+        def __init__(self):
+            brownie.chain.revert()
+            super().__init__()
+            self.orders = {}
+            """Issued orders by id, with the home, what was taken over, whether settled and the pot left."""
+            self.metered = None
+            self.finalised = False
+            world.list_standby(world.standby, world.second_standby, world.dear_standby)
+
+        # -------------------------------------------------------------- before delivery
+
+        @property
+        def now(self) -> int:
+            return brownie.chain[-1].timestamp
+
+        @rule(name=homes, first=st.sampled_from(POSITIONS), quantities=st.tuples(wh, wh))
+        @precondition(lambda self: self.now < world.request.dispatch_by)
+        def dispatch_home(self, name, first, quantities):
+            home = world.homes[name]
+            wanted = {first: quantities[0], POSITIONS[-1]: quantities[1]}
+            try:
+                self.add(issued(world.dispatch_parts(world.part(home, wanted))), home)
+            except REFUSED as refused:
+                known = ("AlreadyOrdered", "MoreThanOrdered", "WeeklyLimitReached")
+                assert refused.revert_msg.startswith(known), refused
+
+        @rule(data=st.data())
+        @precondition(lambda self: self.open_orders() and self.now < world.start(70))
+        def cancel(self, data):
+            order_id = data.draw(st.sampled_from(self.open_orders()))
+            if self.orders[order_id]["order"].fields["replaces"] or self.orders[order_id]["taken"]:
+                return
+            world.cancel(self.orders.pop(order_id)["order"])
+
+        @rule(data=st.data(), position=st.sampled_from(POSITIONS[:3]), delivered=st.sampled_from([-9, 0, 333, 950]))
+        @precondition(lambda self: self.open_orders() and self.metered is None)
+        def reassign(self, data, position, delivered):
+            """By an outsider, with the hint that the contract asks for."""
+            order_id = data.draw(st.sampled_from(self.open_orders()))
+            record = self.orders[order_id]
+            taken = curve(record["taken"]) if record["taken"] else b""
+            standbys = (world.standby, world.second_standby, world.dear_standby)
+            for index, standby in enumerate(standbys):
+                try:
+                    tx = world.reassign(
+                        record["order"], record["home"], position, delivered, standby, index=index, takenWh=taken
+                    )
+                except REFUSED as refused:
+                    if refused.revert_msg.startswith("WrongStandby"):
+                        continue
+                    known = ("NoShortfall", "NothingLeftToReassign", "NoStandbyLeft", "IspNotOver")
+                    assert refused.revert_msg.startswith(known), refused
+                    return
+                total = unpack(plain(event(tx, "Reassigned")["totalTakenWh"]))
+                record["taken"] = {p: q for p, q in enumerate(total) if q}
+                self.add(issued(tx), standby)
+                return
+
+        # -------------------------------------------------------------- hostile and idle
+
+        @rule(data=st.data(), function=st.sampled_from(["recordSettlement", "recordPot", "finaliseGroup"]))
+        def outsider_plays_a_module(self, data, function):
+            arguments = {"recordSettlement": (1, 1, 1, 1, 1), "recordPot": (1, 1), "finaliseGroup": (1,)}[function]
+            with brownie.reverts(f"NotModule: {str(actors.outsider).lower()}"):
+                getattr(dispatch, function)(*arguments, {"from": actors.outsider})
+
+        @rule(name=homes)
+        def prosumer_withdraws_all(self, name):
+            account = world.homes[name].account
+            if balance := world.free(account):
+                house.withdraw(account, balance, {"from": account})
+
+        @rule(part=st.sampled_from([2, 10]))
+        def aggregator_withdraws(self, part):
+            if balance := world.free(actors.aggregator) // part:
+                house.withdraw(actors.aggregator, balance, {"from": actors.aggregator})
+
+        # -------------------------------------------------------------- settlement
+
+        @rule(
+            readings=st.dictionaries(homes, st.tuples(*[delivered_wh] * len(POSITIONS)), min_size=2),
+            without=st.sets(homes, max_size=2),
+        )
+        @precondition(lambda self: self.orders)
+        def meter(self, readings, without):
+            """A first or a corrected version of the day."""
+            if self.now > world.end + SETTLE_BY:
+                return
+            days = {name: dict(zip(POSITIONS, values, strict=True)) for name, values in readings.items()}
+            self.metered = world.finish_day(days, without=without)
+
+        @rule(data=st.data())
+        @precondition(lambda self: self.metered and self.open_orders() and not self.finalised)
+        def settle(self, data):
+            order_id = data.draw(st.sampled_from(self.open_orders()))
+            record = self.orders[order_id]
+            name = record["home"].name
+            if name not in self.metered.days:
+                return
+            taken = curve(record["taken"]) if record["taken"] else b""
+            self.settled(order_id, lambda: world.settle(record["order"], record["home"], self.metered, takenWh=taken))
+
+        @rule(data=st.data())
+        @precondition(lambda self: self.open_orders() and not self.finalised and self.metered)
+        def settle_missing(self, data):
+            order_id = data.draw(st.sampled_from(self.open_orders()))
+            record = self.orders[order_id]
+            due = world.end + flexworld.READINGS_DUE
+            if self.now < due:
+                clock.move_to(due)
+            taken = curve(record["taken"]) if record["taken"] else b""
+            self.settled(order_id, lambda: world.settle_missing(record["order"], taken))
+
+        def settled(self, order_id, send):
+            record = self.orders[order_id]
+            replaces = record["order"].fields["replaces"]
+            if replaces and not self.orders[replaces]["settled"]:
+                with brownie.reverts(f"SettleReplacedFirst: {replaces}"):
+                    send()
+                return
+            verdict = event(send(), "ProsumerSettled")["verdict"]
+            record["settled"] = True
+            if record["taken"]:
+                record["pot"] = verdict["penalty"]
+            if replaces:
+                self.orders[replaces]["pot"] -= verdict["bonus"]
+
+        @rule()
+        @precondition(lambda self: self.metered and not self.finalised)
+        def finalise(self):
+            if self.open_orders() and self.now < world.end + SETTLE_BY:
+                with brownie.reverts(f"SettlementOpen: {world.order_id}, {world.end + SETTLE_BY}"):
+                    world.finalise()
+                return
+            world.finalise()
+            self.finalised = True
+
+        @rule(data=st.data())
+        @precondition(lambda self: self.metered and self.finalised and self.orders)
+        def correct(self, data):
+            order_id = data.draw(st.sampled_from(sorted(self.orders)))
+            record = self.orders[order_id]
+            if record["home"].name not in self.metered.days:
+                return
+            taken = curve(record["taken"]) if record["taken"] else b""
+            try:
+                world.correct(record["order"], record["home"], self.metered, takenWh=taken)
+            except REFUSED as refused:
+                assert refused.revert_msg.startswith(("NotNewer", "CorrectionClosed")), refused
+
+        # -------------------------------------------------------------- helpers
+
+        def add(self, orders, home):
+            for order in orders:
+                self.orders[order.id] = {"order": order, "home": home, "taken": {}, "settled": False, "pot": 0}
+
+        def open_orders(self) -> list[int]:
+            return [order_id for order_id, record in self.orders.items() if not record["settled"]]
+
+        # -------------------------------------------------------------- invariants
+
+        @invariant()
+        def inv_fs1_every_utoken_is_accounted_for(self):
+            free = sum(world.free(account) for account in accounts if account not in forgotten)
+            assert free + sum(map(house.lockOf, locks)) == house.totalHeld()
+            assert house.totalHeld() == world.core.token.balanceOf(house)
+
+        @invariant()
+        def inv_fs2_lock_covers_what_open_orders_can_earn_and_pots(self):
+            if self.finalised:
+                return
+            due = leak
+            for record in self.orders.values():
+                if record["settled"]:
+                    due += record["pot"]
+                    continue
+                taken = [record["taken"].get(p, 0) for p in range(96)]
+                due += largest_reward(unpack(record["order"].quantities), taken, record["order"].fields)
+            assert world.group_lock() >= due
+
+        @invariant()
+        def inv_fs3_group_counts_its_orders(self):
+            group = plain(dispatch.group(world.order_id))
+            assert group["issued"] == len(self.orders)
+            assert group["creditedWh"] + group["missingWh"] <= sum(ORDERED.values())
+            if not self.finalised:
+                assert group["settled"] == len(self.orders) - len(self.open_orders())
+
+        @invariant()
+        def inv_fs4_no_isp_is_ordered_beyond_the_flex_order(self):
+            sums = unpack(plain(dispatch.dispatchedWh(world.order_id)))
+            originals = [0] * 96
+            for record in self.orders.values():
+                if record["order"].fields["replaces"] == 0:
+                    originals = [a + b for a, b in zip(originals, unpack(record["order"].quantities), strict=True)]
+            assert (sums or [0] * 96) == originals
+            assert all(q <= ORDERED.get(p, 0) for p, q in enumerate(originals))
+
+        def teardown(self):
+            """FS5: whatever happened, everything but bonds can leave, and nobody's lock is left behind."""
+            last = world.end + SETTLE_BY
+            if self.now < last:
+                clock.move_to(last)
+            for order_id in (world.order_id, world.rival_order_id):
+                if world.market.flexOrder(order_id)["status"] == 1:
+                    world.finalise(order_id)
+                assert world.group_lock(order_id) == 0
+                assert house.lockOf(world.market.escrowLockId(order_id)) == 0
+                assert house.lockOf(world.market.bondLockId(order_id)) == 0
+            for account in accounts:
+                if balance := world.free(account):
+                    house.withdraw(account, balance, {"from": account})
+            assert house.totalHeld() == sum(map(house.lockOf, locks))
+
+    return SettlementMachine
+
+
+@pytest.fixture(scope="module")
+def world(core, actors):
+    return flexworld.open_world(core, actors)
+
+
+@pytest.fixture
+def fresh(world, fn_isolation):
+    return world
+
+
+def test_settlement_conserves_money_and_covers_every_order(fresh):
+    run_state_machine_as_test(machine(fresh), settings=settings(max_examples=6, stateful_step_count=20, **QUIET))
+
+
+@pytest.mark.long
+def test_settlement_conserves_money_and_covers_every_order_in_long_runs(fresh):
+    run_state_machine_as_test(machine(fresh), settings=settings(max_examples=60, stateful_step_count=30, **QUIET))
+
+
+def test_fs1_fails_when_an_account_is_left_out(fresh):
+    broken = machine(fresh, forgotten=[fresh.actors.dso])
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(broken, settings=settings(max_examples=2, stateful_step_count=3, **QUIET))
+
+
+def test_fs2_fails_when_more_is_due_than_was_locked(fresh):
+    """The lock covers the open orders exactly: one uToken more is not there."""
+    broken = machine(fresh, leak=1)()
+    with pytest.raises(AssertionError):
+        broken.inv_fs2_lock_covers_what_open_orders_can_earn_and_pots()
+
+
+def test_fs3_and_fs4_fail_when_an_order_is_forgotten(fresh):
+    broken = machine(fresh)()
+    broken.add([fresh.issue(fresh.home, {72: 1_000})], fresh.home)
+    broken.orders.clear()
+    for check in (broken.inv_fs3_group_counts_its_orders, broken.inv_fs4_no_isp_is_ordered_beyond_the_flex_order):
+        with pytest.raises(AssertionError):
+            check()
+
+
+def test_fs5_fails_when_money_is_left_in_a_lock(fresh):
+    broken = machine(fresh)()
+    fresh.core.house.lock(fresh.dispatch.groupLockId(9), fresh.actors.dso, 1, {"from": fresh.actors.module})
+    with pytest.raises(AssertionError):
+        broken.teardown()
