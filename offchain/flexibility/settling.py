@@ -5,12 +5,12 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from offchain.chain.client import Receipt
+from offchain.chain.client import Call, Receipt
 from offchain.chain.contracts import Suite
 from offchain.flexibility.metered_days import ProvenDay
-from offchain.flexibility.orders import ProsumerOrder
+from offchain.flexibility.orders import ProsumerOrder, send_in_order
 
-CORRECTABLE = (1, 2)
+CORRECTABLE = (1, 3)
 """``IFlexDispatch.OrderStatus``: issued and never settled, settled."""
 
 
@@ -32,44 +32,56 @@ def settle_orders(
 
     Returns
     -------
-    receipts, missing : list, list
-        Missing are the orders without a metered day: they wait for the readings to be overdue.
+    receipts, left : list, list
+        Left are the orders without a metered day, which wait for the readings to be overdue, and those that
+        replace them.
     """
+
+    def call(order: ProsumerOrder) -> Call | None:
+        proven = metered.get(order.meter_id)
+        return None if proven is None else _call(suite, "settle", order, _evidence(order, proven, baselines(order)))
+
+    return _settle_in_rounds(suite, sender, orders, call)
+
+
+def settle_missing(
+    suite: Suite,
+    sender: LocalAccount,
+    orders: Iterable[ProsumerOrder],
+    metered: Mapping[bytes, ProvenDay],
+    baselines: Callable[[ProsumerOrder], bytes],
+) -> list[Receipt]:
+    """Settle what :func:`settle_orders` left, once readings are overdue.
+
+    Orders without a metered day are settled as missing; those that replace them by their own readings.
+    """
+
+    def call(order: ProsumerOrder) -> Call:
+        if proven := metered.get(order.meter_id):
+            return _call(suite, "settle", order, _evidence(order, proven, baselines(order)))
+        return _call(suite, "settleMissing", order, order.quantities, order.taken)
+
+    receipts, _ = _settle_in_rounds(suite, sender, orders, call)
+    return receipts
+
+
+def _settle_in_rounds(
+    suite: Suite,
+    sender: LocalAccount,
+    orders: Iterable[ProsumerOrder],
+    call: Callable[[ProsumerOrder], Call | None],
+) -> tuple[list[Receipt], list[ProsumerOrder]]:
+    """Send a round of calls after the other, none before that of the order it replaces; what is left without one."""
     waiting = sorted(orders, key=lambda order: order.id)
-    missing = [order for order in waiting if order.meter_id not in metered]
-    waiting = [order for order in waiting if order.meter_id in metered]
-    held_back = {order.id for order in missing}
     receipts: list[Receipt] = []
-    while waiting:
-        pending = {order.id for order in waiting} | held_back
-        ready = [order for order in waiting if order.terms["replaces"] not in pending]
+    while True:
+        pending = {order.id for order in waiting}
+        calls = {order.id: call(order) for order in waiting if order.terms["replaces"] not in pending}
+        ready = {order_id: prepared for order_id, prepared in calls.items() if prepared is not None}
         if not ready:
-            break
-        calls = []
-        for order in ready:
-            evidence = _evidence(order, metered[order.meter_id], baselines(order))
-            calls.append((sender, suite.prepare("FlexSettlement", "settle", (order.id, order.terms, evidence))))
-        receipts += suite.chain.send_all(calls)
-        settled = {order.id for order in ready}
-        waiting = [order for order in waiting if order.id not in settled]
-    return receipts, missing + waiting
-
-
-def settle_missing(suite: Suite, sender: LocalAccount, orders: Iterable[ProsumerOrder]) -> list[Receipt]:
-    """Settle orders whose readings never came, once they are overdue."""
-    return suite.chain.send_all(
-        [
-            (
-                sender,
-                suite.prepare(
-                    "FlexSettlement",
-                    "settleMissing",
-                    (order.id, order.terms, order.quantities, order.taken),
-                ),
-            )
-            for order in orders
-        ]
-    )
+            return receipts, waiting
+        receipts += suite.chain.send_all([(sender, prepared) for prepared in ready.values()])
+        waiting = [order for order in waiting if order.id not in ready]
 
 
 def correct_orders(
@@ -99,10 +111,13 @@ def correct_orders(
     for order, state in zip(known, states, strict=True):
         proven = metered[order.meter_id]
         if state["status"] in CORRECTABLE and state["version"] < proven.day.version:
-            evidence = _evidence(order, proven, baselines(order))
-            calls.append((sender, suite.prepare("FlexSettlement", "correct", (order.id, order.terms, evidence))))
-    # One after the other: what a party can pay, and so the gas, depends on the corrections before.
-    return [suite.chain.send(sender, call) for sender, call in calls]
+            calls.append(_call(suite, "correct", order, _evidence(order, proven, baselines(order))))
+    # What a party can pay, and so the gas, depends on the corrections before.
+    return send_in_order(suite, sender, calls)
+
+
+def _call(suite: Suite, function: str, order: ProsumerOrder, *evidence: Any) -> Call:
+    return suite.prepare("FlexSettlement", function, (order.id, order.terms, *evidence))
 
 
 def _evidence(order: ProsumerOrder, proven: ProvenDay, baseline: bytes) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _ordered(ahead: DayAhead, delivery: Delivery, isp_count: int) -> np.ndarray:
 def _energy(ahead: DayAhead, delivery: Delivery, events: Sequence[Event]) -> dict[str, int]:
     requested = 0 if ahead.need is None else int(ahead.need.quantity_wh.sum())
     ordered = sum(int(curve.sum()) for _, curve in ahead.flex_orders.values()) + int(delivery.direct_wh.sum())
-    delivered = sum(e.args["verdict"]["creditedWh"] for e in _named(events, "ProsumerSettled"))
+    delivered = sum(verdict["creditedWh"] for verdict in _verdicts(events).values())
     return {
         "requested": requested,
         "ordered": ordered,
@@ -211,7 +211,7 @@ def _energy(ahead: DayAhead, delivery: Delivery, events: Sequence[Event]) -> dic
 
 
 def _money(world: World, events: Sequence[Event]) -> dict[str, int]:
-    verdicts = [e.args["verdict"] for e in _named(events, "ProsumerSettled")]
+    verdicts = _verdicts(events).values()
     net = _net_of(world, events)
     cast = world.cast
     aggregators = {a.address for a in cast.aggregators}
@@ -227,6 +227,16 @@ def _money(world: World, events: Sequence[Event]) -> dict[str, int]:
         + sum(e.args["escrowReturned"] for e in _named(events, "FlexOrderFinalised")),
         "residual": sum(net.values()),
     }
+
+
+def _verdicts(events: Sequence[Event]) -> dict[int, dict[str, int]]:
+    """Verdict in force by prosumer order: the first one, or its latest correction with the bonus, which stands."""
+    verdicts = {e.args["prosumerOrderId"]: e.args["verdict"] for e in _named(events, "ProsumerSettled")}
+    for event in _named(events, "ProsumerCorrected"):
+        order_id = event.args["prosumerOrderId"]
+        bonus = verdicts[order_id]["bonus"] if order_id in verdicts else 0
+        verdicts[order_id] = {**event.args["verdict"], "bonus": bonus}
+    return verdicts
 
 
 def _net_of(world: World, events: Sequence[Event]) -> dict[str, int]:
@@ -316,11 +326,12 @@ def _parties(world: World, events: Sequence[Event]) -> list[dict[str, Any]]:
     names, net = world.cast.names, _net_of(world, events)
     ordered_by = {e.args["flexOrderId"]: names[e.args["aggregator"]] for e in _named(events, "FlexOrdered")}
     callers: dict[str, set[str]] = defaultdict(set)
+    in_force = _verdicts(events)
     verdicts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for event in _named(events, "ProsumerSettled"):
         party = verdicts[event.args["prosumer"]]
         for key in ("creditedWh", "penalisedWh", "missingWh", "reward", "penalty", "bonus"):
-            party[key] += event.args["verdict"][key]
+            party[key] += in_force[event.args["prosumerOrderId"]][key]
         party["orders"] += 1
         callers[event.args["prosumer"]].add(ordered_by.get(event.args["groupId"], names[world.cast.dso.address]))
     prosumers = {p.address for p in world.cast.prosumers}

@@ -193,10 +193,11 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
     if not book.orders:
         return
     world.clock.advance_to(world.clock.now() + world.config.challenge_window_s + 1)
-    _, missing = settle_orders(suite, cast.relayer, book.orders.values(), metered, _baselines(world, ahead))
-    if missing:
+    baselines = _baselines(world, ahead)
+    _, left = settle_orders(suite, cast.relayer, book.orders.values(), metered, baselines)
+    if left:
         world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + world.config.readings_due_s)
-        settle_missing(suite, cast.relayer, missing)
+        settle_missing(suite, cast.relayer, left, metered, baselines)
     world.send_all([(cast.relayer, "FlexSettlement", "finalise", (order_id,)) for order_id in ahead.flex_orders])
     if delivery.direct_group_id is not None:
         world.send(cast.relayer, "FlexSettlement", "finaliseDirect", delivery.direct_group_id)
