@@ -86,8 +86,8 @@ library TickBook {
     /// Calldata bytes of one order.
     uint256 internal constant ORDER_BYTES = 8;
 
-    uint256 private constant LANE = type(uint64).max;
-    uint256 private constant TICK_MASK = MAX_TICKS - 1;
+    uint256 private constant LANE = 0xffffffffffffffff;
+    uint256 private constant TICK_MASK = 0xfff;
     uint256 private constant RESERVED = 0x00fe000000000000;
 
     enum Class {
@@ -326,20 +326,26 @@ library TickBook {
         uint256 period;
         uint256 tick;
         (period, sell, tick, filledWh) = orderAt(grid, bundle, position);
-        packed = book.results[period];
+        uint256[MAX_PERIODS] storage results = book.results;
+        uint256 last;
+        uint256 rationedClass;
+        assembly ("memory-safe") {
+            packed := sload(add(results.slot, period)) // {orderAt} checked the period
+            last := and(shr(sub(40, mul(12, sell)), packed), TICK_MASK)
+            rationedClass := sub(3, sell) // MarginalBuyer, or MarginalSeller
+        }
         uint256 class = packed & 0xf;
         if (class <= uint256(Class.None)) {
             if (class == uint256(Class.Open)) revert NotCleared(period);
-            return (sell, 0, packed);
-        }
-        uint256 last = (packed >> (sell ? 28 : 40)) & TICK_MASK;
-        if (tick != last) return (sell, (tick < last) == sell ? filledWh : 0, packed);
-        if (class == uint256(sell ? Class.MarginalSeller : Class.MarginalBuyer)) {
-            uint256 denominator = (packed >> 116) & LANE;
-            unchecked {
+            filledWh = 0;
+        } else if (tick != last) {
+            if ((tick < last) != sell) filledWh = 0;
+        } else if (class == rationedClass) {
+            assembly ("memory-safe") {
                 // Below 2^96 + 2^64; the denominator is not zero in these classes.
-                filledWh *= (packed >> 52) & LANE;
-                filledWh = (filledWh + (sell ? 0 : denominator - 1)) / denominator;
+                let denominator := and(shr(116, packed), LANE)
+                filledWh := mul(filledWh, and(shr(52, packed), LANE))
+                filledWh := div(add(filledWh, mul(sub(denominator, 1), iszero(sell))), denominator)
             }
         }
     }

@@ -77,9 +77,7 @@ def orders(rows) -> np.ndarray:
     bad = np.argwhere((array < 0) | (array > bounds))
     if bad.size:
         position, field = bad[0]
-        raise DomainError(
-            f"order {position}: {ORDER.names[field]} {array[position, field]} outside 0..{bounds[field]}"
-        )
+        raise DomainError(f"order {position}: {ORDER.names[field]} {array[position, field]} outside 0..{bounds[field]}")
     packed = np.empty(len(array), ORDER)
     for field, name in enumerate(ORDER.names):
         packed[name] = array[:, field]

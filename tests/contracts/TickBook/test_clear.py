@@ -100,9 +100,7 @@ def cleared(book: Harness, rows, grid: PriceGrid = GRID) -> tuple[int, Clearing]
     return session, book.result(session)
 
 
-ROWS = st.lists(
-    st.tuples(st.sampled_from([BUY, SELL]), st.integers(0, 7), st.integers(1, 5)), min_size=1, max_size=8
-)
+ROWS = st.lists(st.tuples(st.sampled_from([BUY, SELL]), st.integers(0, 7), st.integers(1, 5)), min_size=1, max_size=8)
 
 
 @settings(max_examples=150)

@@ -30,9 +30,7 @@ PRICE = st.integers(-(2**63), 2**63 + 2**45)
 QUANTITY = st.integers(1, 2**32 - 1)
 
 
-@pytest.mark.parametrize(
-    ("ticks", "step", "periods"), [(0, 1, 1), (4097, 1, 1), (10, 0, 1), (10, 1, 0), (10, 1, 257)]
-)
+@pytest.mark.parametrize(("ticks", "step", "periods"), [(0, 1, 1), (4097, 1, 1), (10, 0, 1), (10, 1, 0), (10, 1, 257)])
 def test_open_refuses_when_grid_is_invalid(book, ticks, step, periods):
     with pytest.raises(Reverted) as refused:
         book.call("open", ["uint256", "(int64,uint32,uint16,uint16)"], [], 10**9, (0, step, ticks, periods))
