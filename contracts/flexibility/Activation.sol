@@ -14,11 +14,10 @@ library Activation {
     uint256 internal constant BPS = 10_000;
 
     /// @notice Largest energy per ISP for a power, Wh, rounded down.
-    function limitWh(IAgreementRegistry.Terms memory terms, IFlexMarket.Direction direction)
-        internal
-        pure
-        returns (uint256)
-    {
+    function limitWh(
+        IAgreementRegistry.Terms memory terms,
+        IFlexMarket.Direction direction
+    ) internal pure returns (uint256) {
         return (direction == IFlexMarket.Direction.Up ? terms.maxUpW : terms.maxDownW) / ISPS_PER_HOUR;
     }
 
