@@ -30,7 +30,7 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 ///   55 .. 49   reserved               -         zero
 ///   48         side                   flag      0 buy, 1 sell
 ///   47 .. 32   limit price            tick      < tickCount
-///   31 .. 0    quantity               Wh        1 .. 2^32 - 1       sum 64
+///   31 .. 0    quantity               Wh        minQuantityWh .. 2^32 - 1     sum 64
 ///
 /// An order that breaks a bound is an error with its position: a bundle has one meaning, or none.
 ///
@@ -63,6 +63,8 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 /// ceil(q n / m) <= q. All others of the matched ticks are filled whole and sum up to V on the other side. Hence
 ///   residual = bought - sold, 0 <= residual < number of orders at the marginal tick, in Wh,
 /// in every class (0 unless rationed): what buyers get and no seller owes. The balancing account sells it at the price.
+/// Rounding up favours buyers in pieces (of 1 Wh each, all are filled), so a session sets a smallest quantity: a piece
+/// gains less than 1 Wh of it.
 /// Worked: sellers of 100, 100 and 100 Wh at a, 200 Wh left for them: n / m = 200 / 300, 66 Wh each, residual 2 Wh.
 ///
 /// **Walk.** One pointer climbs from the lowest tick and absorbs supply, one descends from the highest and absorbs
@@ -107,7 +109,7 @@ library TickBook {
         Exact
     }
 
-    /// Books of one session. The first five fields share a slot, which every call reads.
+    /// Books of one session. The first six fields share a slot, which every call reads.
     struct Book {
         /// Price of tick 0, micro-token per kWh.
         int64 basePrice;
@@ -115,6 +117,8 @@ library TickBook {
         uint32 priceStep;
         uint16 tickCount;
         uint16 periodCount;
+        /// Smallest quantity of an order, Wh, at least 1.
+        uint32 minQuantityWh;
         /// Periods whose clearing was begun and not finished.
         uint16 unfinished;
         uint256[MAX_PERIODS / 16] summaries;
@@ -129,6 +133,7 @@ library TickBook {
         uint32 priceStep;
         uint16 tickCount;
         uint16 periodCount;
+        uint32 minQuantityWh;
     }
 
     /// Where a clearing stands. Packed in storage, between the calls of a clearing that takes several: in this order
@@ -182,13 +187,13 @@ library TickBook {
     }
 
     error BookAlreadyOpen();
-    /// The grid has no tick, more than MAX_TICKS, no step, no period or more than MAX_PERIODS.
-    error GridInvalid(uint256 tickCount, uint256 priceStep, uint256 periodCount);
+    /// The grid has no tick, more than MAX_TICKS, no step, no period, more than MAX_PERIODS, or no smallest quantity.
+    error GridInvalid(uint256 tickCount, uint256 priceStep, uint256 periodCount, uint256 minQuantityWh);
     error BundleLength(uint256 length);
     error PeriodOutsideSession(uint256 position, uint256 period, uint256 periodCount);
     error TickOffGrid(uint256 position, uint256 tick, uint256 tickCount);
     error ReservedBitsSet(uint256 position);
-    error ZeroQuantity(uint256 position);
+    error QuantityTooSmall(uint256 position, uint256 quantityWh, uint256 minQuantityWh);
     error TickFull(uint256 position, uint256 presentWh, uint256 quantityWh);
     error NotInBook(uint256 position, uint256 presentWh, uint256 quantityWh);
     error ClearingUnfinished(uint256 periods);
@@ -198,13 +203,14 @@ library TickBook {
     function open(Book storage book, Grid memory grid) internal {
         if (book.periodCount != 0) revert BookAlreadyOpen();
         bool valid = grid.tickCount != 0 && grid.tickCount <= MAX_TICKS && grid.priceStep != 0;
-        if (!valid || grid.periodCount == 0 || grid.periodCount > MAX_PERIODS) {
-            revert GridInvalid(grid.tickCount, grid.priceStep, grid.periodCount);
+        if (!valid || grid.periodCount == 0 || grid.periodCount > MAX_PERIODS || grid.minQuantityWh == 0) {
+            revert GridInvalid(grid.tickCount, grid.priceStep, grid.periodCount, grid.minQuantityWh);
         }
         book.basePrice = grid.basePrice;
         book.priceStep = grid.priceStep;
         book.tickCount = grid.tickCount;
         book.periodCount = grid.periodCount;
+        book.minQuantityWh = grid.minQuantityWh;
     }
 
     /// @notice Price of a tick, micro-token per kWh.
@@ -249,9 +255,9 @@ library TickBook {
             sell := and(shr(48, word), 1)
             tick := and(shr(32, word), 0xffff)
             quantityWh := and(word, 0xffffffff)
-            // tickCount and periodCount are the third and the fourth field of the grid.
+            // tickCount, periodCount and minQuantityWh are the third to the fifth field of the grid.
             valid := and(lt(tick, mload(add(grid, 0x40))), lt(period, mload(add(grid, 0x60))))
-            valid := and(valid, iszero(or(and(word, RESERVED), iszero(quantityWh))))
+            valid := and(valid, iszero(or(and(word, RESERVED), lt(quantityWh, mload(add(grid, 0x80))))))
         }
         if (!valid) _refuse(grid, bundle, position);
     }
@@ -263,7 +269,7 @@ library TickBook {
         if (word >> 56 >= grid.periodCount) revert PeriodOutsideSession(position, word >> 56, grid.periodCount);
         if (word & RESERVED != 0) revert ReservedBitsSet(position);
         if (tick >= grid.tickCount) revert TickOffGrid(position, tick, grid.tickCount);
-        revert ZeroQuantity(position);
+        revert QuantityTooSmall(position, uint32(word), grid.minQuantityWh);
     }
 
     /// @notice Adds the orders of a bundle to their books.
@@ -382,7 +388,7 @@ library TickBook {
     }
 
     function gridOf(Book storage book) internal view returns (Grid memory) {
-        return Grid(book.basePrice, book.priceStep, book.tickCount, book.periodCount);
+        return Grid(book.basePrice, book.priceStep, book.tickCount, book.periodCount, book.minQuantityWh);
     }
 
     /// @notice Demand and supply at a tick, Wh.

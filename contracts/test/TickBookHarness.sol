@@ -9,8 +9,6 @@ contract TickBookHarness {
 
     mapping(uint256 session => TickBook.Book) private _books;
 
-    event Claimed(uint256 boughtWh, uint256 soldWh);
-
     function open(uint256 session, TickBook.Grid calldata grid) external {
         _books[session].open(grid);
     }
@@ -42,12 +40,10 @@ contract TickBookHarness {
     }
 
     /// A claim without the money: sums of what the bundle bought and sold.
-    function claim(uint256 session, bytes calldata bundle) external {
+    function claim(uint256 session, bytes calldata bundle) external returns (uint256 boughtWh, uint256 soldWh) {
         TickBook.Book storage book = _books[session];
         TickBook.Grid memory grid = book.gridOf();
         uint256 orders = TickBook.count(bundle);
-        uint256 boughtWh;
-        uint256 soldWh;
         unchecked {
             for (uint256 i = 0; i < orders; ++i) {
                 (bool sell, uint256 filledWh, ) = book.fillAt(grid, bundle, i);
@@ -55,7 +51,6 @@ contract TickBookHarness {
                 else boughtWh += filledWh;
             }
         }
-        emit Claimed(boughtWh, soldWh);
     }
 
     function resultOf(uint256 session, uint256 period) external view returns (TickBook.Result memory) {

@@ -8,7 +8,7 @@ bytes   field                      bound
 0       delivery period            below ``period_count``
 1       0 buy, 1 sell              0 or 1
 2 .. 3  limit price, tick          below ``tick_count``
-4 .. 7  quantity [Wh]              1 .. 2^32 - 1
+4 .. 7  quantity [Wh]              ``min_quantity_wh`` .. 2^32 - 1
 ======  =========================  ============================
 """
 
@@ -38,12 +38,15 @@ class PriceGrid:
         Between two ticks [uToken/kWh].
     tick_count, period_count : int
         Number of ticks, 1 .. 4096, and of delivery periods, 1 .. 256.
+    min_quantity_wh : int
+        Smallest quantity of an order [Wh].
     """
 
     base_price: int
     price_step: int
     tick_count: int
     period_count: int = 1
+    min_quantity_wh: int = 1
 
     def __post_init__(self):
         for name, low, high in (
@@ -51,6 +54,7 @@ class PriceGrid:
             ("price_step", 1, 2**32 - 1),
             ("tick_count", 1, MAX_TICKS),
             ("period_count", 1, MAX_PERIODS),
+            ("min_quantity_wh", 1, MAX_QUANTITY_WH),
         ):
             if not low <= getattr(self, name) <= high:
                 raise DomainError(f"price grid: {name} {getattr(self, name)} outside {low}..{high}")
@@ -90,7 +94,7 @@ def check_orders(grid: PriceGrid, book: np.ndarray) -> None:
         ("period", book["period"] < grid.period_count, f"below {grid.period_count}"),
         ("sell", book["sell"] <= 1, "0 or 1"),
         ("tick", book["tick"] < grid.tick_count, f"below {grid.tick_count}"),
-        ("quantity_wh", book["quantity_wh"] > 0, "above 0"),
+        ("quantity_wh", book["quantity_wh"] >= grid.min_quantity_wh, f"at least {grid.min_quantity_wh}"),
     ):
         bad = np.flatnonzero(~allowed)
         if bad.size:

@@ -8,8 +8,8 @@ import pytest
 from tests.gas.snapshot import check
 from tests.utils import system
 
-GRID = (-100_000, 1_000, 4096, 24)
-"""Tick 0 at -0.10 token/kWh, steps of 0.001 token/kWh, 24 periods."""
+GRID = (-100_000, 1_000, 4096, 24, 1)
+"""Tick 0 at -0.10 token/kWh, steps of 0.001 token/kWh, 24 periods, orders from 1 Wh."""
 HOURS = range(24)
 PLACE_TARGET, LONE_TARGET, CLEAR_TARGET, CLAIM_TARGET = 6_000, 100_000, 3_200, 4_000
 FIXED = 80_000
@@ -105,7 +105,8 @@ def test_claim_costs_what_is_kept(books):
     for hour in HOURS:
         books.clear(1, hour, 4096)
     tx = books.claim(1, mine)
-    assert tx.events["Claimed"]["boughtWh"] == 24 * 350
+    bought_wh, sold_wh = tx.return_value
+    assert (int(bought_wh), int(sold_wh)) == (24 * 350, 0)
     check("claim a bundle of 24, every order rationed", tx.gas_used)
     assert tx.gas_used <= 24 * CLAIM_TARGET
 

@@ -63,6 +63,13 @@ def test_fills_leaves_a_residual_below_the_number_of_marginal_orders(book, side,
     assert twin.residual_wh(packed, np.array(filled)) == (1 if side == SELL else marginal - 1) < marginal
 
 
+def test_fills_gain_less_than_one_wh_a_piece_when_an_order_is_split(book):
+    rivals = [(BUY, 5, 10_000), (SELL, 5, 10_000)]
+    whole = settled(book, [(BUY, 5, 10_000), *rivals])[2][0]
+    pieces = settled(book, [(BUY, 5, 300)] * 33 + [(BUY, 5, 100), *rivals])[2][:-2]
+    assert whole <= sum(pieces) < whole + len(pieces)
+
+
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, LARGEST), min_size=1, max_size=6), st.integers(1, LARGEST), st.sampled_from([BUY, SELL]))
 def test_fills_is_exact_when_quantities_are_large(book, quantities, other, side):

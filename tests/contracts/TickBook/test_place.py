@@ -1,7 +1,7 @@
 """
 open
 ├── twice → BookAlreadyOpen
-└── no tick, too many, no step, no period, too many → GridInvalid
+└── no tick, too many, no step, no period, too many, no smallest quantity → GridInvalid
 place
 ├── length not a multiple of 8, or zero → BundleLength
 ├── period, reserved bits, tick, quantity out of bounds → own error with position and numbers, nothing changed
@@ -13,6 +13,7 @@ worstCaseCost
 """
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -30,17 +31,22 @@ PRICE = st.integers(-(2**63), 2**63 + 2**45)
 QUANTITY = st.integers(1, 2**32 - 1)
 
 
-@pytest.mark.parametrize(("ticks", "step", "periods"), [(0, 1, 1), (4097, 1, 1), (10, 0, 1), (10, 1, 0), (10, 1, 257)])
-def test_open_refuses_when_grid_is_invalid(book, ticks, step, periods):
+@pytest.mark.parametrize(
+    ("ticks", "step", "periods", "least"),
+    [(0, 1, 1, 1), (4097, 1, 1, 1), (10, 0, 1, 1), (10, 1, 0, 1), (10, 1, 257, 1), (10, 1, 1, 0)],
+)
+def test_open_refuses_when_grid_is_invalid(book, ticks, step, periods, least):
     with pytest.raises(Reverted) as refused:
-        book.call("open", ["uint256", "(int64,uint32,uint16,uint16)"], [], 10**9, (0, step, ticks, periods))
-    assert (refused.value.name, refused.value.arguments) == ("GridInvalid", (ticks, step, periods))
+        book.call(
+            "open", ["uint256", "(int64,uint32,uint16,uint16,uint32)"], [], 10**9, (0, step, ticks, periods, least)
+        )
+    assert (refused.value.name, refused.value.arguments) == ("GridInvalid", (ticks, step, periods, least))
 
 
 def test_open_refuses_when_open(book):
     session = book.open(GRID)
     with pytest.raises(Reverted, match="BookAlreadyOpen"):
-        book.call("open", ["uint256", "(int64,uint32,uint16,uint16)"], [], session, (0, 1, 1, 1))
+        book.call("open", ["uint256", "(int64,uint32,uint16,uint16,uint32)"], [], session, (0, 1, 1, 1, 1))
 
 
 def test_place_refuses_when_session_is_not_open(book):
@@ -67,11 +73,12 @@ def test_bundle_is_refused_when_its_length_is_wrong(book, function, length):
         ("03 81 0007 000001f4", "ReservedBitsSet", (2,)),
         ("03 01 00c8 000001f4", "TickOffGrid", (2, 200, 200)),
         ("03 01 ffff 000001f4", "TickOffGrid", (2, 65_535, 200)),
-        ("03 01 0007 00000000", "ZeroQuantity", (2,)),
+        ("03 01 0007 00000063", "QuantityTooSmall", (2, 99, 100)),
+        ("03 01 0007 00000000", "QuantityTooSmall", (2, 0, 100)),
     ],
 )
 def test_bundle_is_refused_whole_when_one_order_breaks_a_bound(book, function, bad, error, arguments):
-    session = book.open(GRID)
+    session = book.open(replace(GRID, min_quantity_wh=100))
     book.place(session, bundle_of([GOOD, GOOD]))
     book.clear(session, 3)
     with pytest.raises(Reverted) as refused:

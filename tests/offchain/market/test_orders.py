@@ -15,6 +15,7 @@ from offchain.market.orders import (
 )
 
 GRID = PriceGrid(-1_000, 10, 200, 24)
+COARSE = PriceGrid(-1_000, 10, 200, 24, 100)
 ROWS = st.lists(
     st.tuples(st.integers(0, 23), st.integers(0, 1), st.integers(0, 199), st.integers(1, 2**32 - 1)),
     min_size=1,
@@ -43,12 +44,12 @@ def test_pack_bundle_keeps_the_byte_order_when_orders_were_concatenated():
     [
         ((24, 0, 5, 1), "order 1: period 24 is not below 24"),
         ((0, 0, 200, 1), "order 1: tick 200 is not below 200"),
-        ((0, 0, 5, 0), "order 1: quantity_wh 0 is not above 0"),
+        ((0, 0, 5, 99), "order 1: quantity_wh 99 is not at least 100"),
     ],
 )
 def test_pack_bundle_refuses_what_the_contract_refuses(row, text):
     with pytest.raises(DomainError, match=text):
-        pack_bundle(GRID, orders([(0, 0, 5, 1), row]))
+        pack_bundle(COARSE, orders([(0, 0, 5, 100), row]))
 
 
 def test_unpack_bundle_refuses_when_the_side_is_unknown():
@@ -74,7 +75,17 @@ def test_orders_refuses_what_no_field_holds(row):
 
 
 @pytest.mark.parametrize(
-    "terms", [(2**63, 1, 1), (0, 0, 1), (0, 2**32, 1), (0, 1, 0), (0, 1, MAX_TICKS + 1), (0, 1, 1, 0), (0, 1, 1, 257)]
+    "terms",
+    [
+        (2**63, 1, 1),
+        (0, 0, 1),
+        (0, 2**32, 1),
+        (0, 1, 0),
+        (0, 1, MAX_TICKS + 1),
+        (0, 1, 1, 0),
+        (0, 1, 1, 257),
+        (0, 1, 1, 1, 0),
+    ],
 )
 def test_PriceGrid_refuses_when_a_field_is_out_of_bounds(terms):
     with pytest.raises(DomainError, match="price grid"):
