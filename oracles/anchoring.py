@@ -30,16 +30,20 @@ class ChainAnchor:
     def operator(self) -> str:
         return self._signer.address
 
-    def anchor_day(
-        self, first_isp: int, isp_count: int, root: bytes, leaf_count: int, data_hash: bytes
-    ) -> str:
+    def anchor_day(self, first_isp: int, isp_count: int, root: bytes, leaf_count: int, data_hash: bytes) -> str:
         return self._send("anchorDay", (first_isp, isp_count, root, leaf_count, data_hash))
 
     def anchor_intraday(self, isp: int, root: bytes, leaf_count: int, data_hash: bytes) -> str:
         return self._send("anchorIntraday", (isp, root, leaf_count, data_hash))
 
     def transaction_of(self, kind: BatchKind, first_isp: int, root: bytes) -> str | None:
-        """Looked up in the events of the ledger; the latest of the period decides."""
+        """Looked up in the events of the ledger; the latest of the period decides.
+
+        Raises
+        ------
+        TransientError
+            None is mined, but transactions of the operator wait, and it may be among them.
+        """
         topic = self._suite.codec.event_topic(LEDGER, EVENTS[kind])
         logs = self._reading(
             "eth_getLogs",
@@ -55,9 +59,13 @@ class ChainAnchor:
             },
         )
         if not logs:
+            self._require_nothing_waits()
             return None
         event = decode_event(self._suite.codec, self._suite.names, logs[-1], 0)
-        return event.tx_hash if event is not None and event.args["root"] == root else None
+        if event is not None and event.args["root"] == root:
+            return event.tx_hash
+        self._require_nothing_waits()
+        return None
 
     def is_confirmed(self, tx: str) -> bool | None:
         receipt = self._reading("eth_getTransactionReceipt", tx)
@@ -71,8 +79,17 @@ class ChainAnchor:
     def _send(self, function: str, args: tuple) -> str:
         try:
             return self._suite.send(self._signer, LEDGER, function, args).tx_hash
-        except (NodeUnreachableError, ReceiptTimeoutError) as error:
+        except ReceiptTimeoutError as error:
+            return error.tx_hash  # sent, and not to be sent again: is_confirmed follows it up
+        except NodeUnreachableError as error:
             raise TransientError(error.message, hint=error.hint) from error
+
+    def _require_nothing_waits(self) -> None:
+        mined, pending = (
+            int(self._reading("eth_getTransactionCount", self.operator, state), 16) for state in ("latest", "pending")
+        )
+        if pending > mined:
+            raise TransientError(f"{pending - mined} transactions of {self.operator} wait to be mined")
 
     def _reading(self, method: str, *params):
         try:
