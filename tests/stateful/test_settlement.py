@@ -1,13 +1,15 @@
 """The flexibility day as a machine, dispatch to corrections, in any order; invariants FS1 to FS5 of SPEC.md."""
 
+from random import Random
+
 import brownie
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -23,9 +25,8 @@ OWN = flexworld.HOMES[:5]
 POSITIONS = tuple(ORDERED)
 REFUSED = brownie.exceptions.VirtualMachineError
 
-homes = st.sampled_from(OWN)
-wh = st.sampled_from([1, 300, 777, 1_000])
-delivered_wh = st.sampled_from([-50, 0, 290, 700, 1_000, 1_200, None])
+WH = (1, 300, 777, 1_000)
+DELIVERED_WH = (-50, 0, 290, 700, 1_000, 1_200, None)
 
 
 def unpack(packed: bytes) -> list[int]:
@@ -63,37 +64,60 @@ def machine(world, forgotten=(), leak=0):
             self.finalised = False
             world.list_standby(world.standby, world.second_standby, world.dear_standby)
 
+        @initialize(first=st.permutations(POSITIONS), amounts=st.permutations([300, 777, 999, 1_000, 40]))
+        def dispatch_some(self, first, amounts):
+            """Never a day without orders."""
+            for name, position, amount in zip(OWN[:3], first, amounts, strict=False):
+                home = world.homes[name]
+                self.add(issued(world.dispatch_parts(world.part(home, {position: amount, 75: 300}))), home)
+
+        @rule(data=st.data())
+        def step(self, data):
+            self.do(lambda options: data.draw(st.sampled_from(options)))
+
+        def do(self, choose):
+            """Somebody does one of the things that can be done now; ``choose`` picks one of some options."""
+            possible = ["others_act"]
+            if self.metered is None:
+                early = self.now < world.request.dispatch_by
+                possible += 6 * ["dispatch_home"] if early else ["meter"]
+                possible += (1 if early else 5) * ["reassign"] if self.open_orders() else ["meter"]
+                possible += 2 * ["cancel"] if self.open_orders() and self.now < world.start(70) else []
+            elif not self.finalised:
+                possible += ["settle", "settle_missing"] if self.open_orders() else ["finalise"]
+                possible += ["finalise", "meter"]
+            else:
+                possible += ["correct", "correct", "meter"] if self.orders else []
+            getattr(self, choose(possible))(choose)
+
         # -------------------------------------------------------------- before delivery
 
         @property
         def now(self) -> int:
             return brownie.chain[-1].timestamp
 
-        @rule(name=homes, first=st.sampled_from(POSITIONS), quantities=st.tuples(wh, wh))
-        @precondition(lambda self: self.now < world.request.dispatch_by)
-        def dispatch_home(self, name, first, quantities):
-            home = world.homes[name]
-            wanted = {first: quantities[0], POSITIONS[-1]: quantities[1]}
+        def dispatch_home(self, choose):
+            home = world.homes[choose(OWN)]
+            wanted = {choose(POSITIONS): choose(WH), POSITIONS[-1]: choose(WH)}
             try:
                 self.add(issued(world.dispatch_parts(world.part(home, wanted))), home)
             except REFUSED as refused:
                 known = ("AlreadyOrdered", "MoreThanOrdered", "WeeklyLimitReached")
                 assert refused.revert_msg.startswith(known), refused
 
-        @rule(data=st.data())
-        @precondition(lambda self: self.open_orders() and self.now < world.start(70))
-        def cancel(self, data):
-            order_id = data.draw(st.sampled_from(self.open_orders()))
+        def cancel(self, choose):
+            order_id = choose(self.open_orders())
             if self.orders[order_id]["order"].fields["replaces"] or self.orders[order_id]["taken"]:
                 return
             world.cancel(self.orders.pop(order_id)["order"])
 
-        @rule(data=st.data(), position=st.sampled_from(POSITIONS[:3]), delivered=st.sampled_from([-9, 0, 333, 950]))
-        @precondition(lambda self: self.open_orders() and self.metered is None)
-        def reassign(self, data, position, delivered):
+        def reassign(self, choose):
             """By an outsider, with the hint that the contract asks for."""
-            order_id = data.draw(st.sampled_from(self.open_orders()))
+            order_id = choose(self.open_orders())
             record = self.orders[order_id]
+            ordered = unpack(record["order"].quantities)
+            position = next(p for p in POSITIONS if ordered[p])
+            delivered = choose([-9, 0, 33, 950])
             taken = curve(record["taken"]) if record["taken"] else b""
             standbys = (world.standby, world.second_standby, world.dear_standby)
             for index, standby in enumerate(standbys):
@@ -114,52 +138,40 @@ def machine(world, forgotten=(), leak=0):
 
         # -------------------------------------------------------------- hostile and idle
 
-        @rule(data=st.data(), function=st.sampled_from(["recordSettlement", "recordPot", "finaliseGroup"]))
-        def outsider_plays_a_module(self, data, function):
-            arguments = {"recordSettlement": (1, 1, 1, 1, 1), "recordPot": (1, 1), "finaliseGroup": (1,)}[function]
-            with brownie.reverts(f"NotModule: {str(actors.outsider).lower()}"):
-                getattr(dispatch, function)(*arguments, {"from": actors.outsider})
-
-        @rule(name=homes)
-        def prosumer_withdraws_all(self, name):
-            account = world.homes[name].account
-            if balance := world.free(account):
-                house.withdraw(account, balance, {"from": account})
-
-        @rule(part=st.sampled_from([2, 10]))
-        def aggregator_withdraws(self, part):
-            if balance := world.free(actors.aggregator) // part:
-                house.withdraw(actors.aggregator, balance, {"from": actors.aggregator})
+        def others_act(self, choose):
+            """An outsider plays a module; a prosumer and the aggregator take money out."""
+            function = choose(["recordSettlement", "recordPot", "finaliseGroup", "withdraw"])
+            if function != "withdraw":
+                arguments = {"recordSettlement": (1, 1, 1, 1, 1), "recordPot": (1, 1), "finaliseGroup": (1,)}
+                with brownie.reverts(f"NotModule: {str(actors.outsider).lower()}"):
+                    getattr(dispatch, function)(*arguments[function], {"from": actors.outsider})
+                return
+            for account, share in ((world.homes[choose(OWN)].account, 1), (actors.aggregator, 2)):
+                if balance := world.free(account) // share:
+                    house.withdraw(account, balance, {"from": account})
 
         # -------------------------------------------------------------- settlement
 
-        @rule(
-            readings=st.dictionaries(homes, st.tuples(*[delivered_wh] * len(POSITIONS)), min_size=2),
-            without=st.sets(homes, max_size=2),
-        )
-        @precondition(lambda self: self.orders)
-        def meter(self, readings, without):
-            """A first or a corrected version of the day."""
-            if self.now > world.end + SETTLE_BY:
-                return
-            days = {name: dict(zip(POSITIONS, values, strict=True)) for name, values in readings.items()}
+        def meter(self, choose):
+            """A first or a corrected version of the day, sometimes without a home."""
+            days = {name: {p: choose(DELIVERED_WH) for p in POSITIONS} for name in OWN}
+            without = [choose(OWN)] if choose((True, False)) else []
             self.metered = world.finish_day(days, without=without)
 
-        @rule(data=st.data())
-        @precondition(lambda self: self.metered and self.open_orders() and not self.finalised)
-        def settle(self, data):
-            order_id = data.draw(st.sampled_from(self.open_orders()))
-            record = self.orders[order_id]
-            name = record["home"].name
-            if name not in self.metered.days:
-                return
-            taken = curve(record["taken"]) if record["taken"] else b""
-            self.settled(order_id, lambda: world.settle(record["order"], record["home"], self.metered, takenWh=taken))
+        def settle(self, choose):
+            """Up to three open orders that are in the batch, in any order."""
+            for order_id in {choose(self.open_orders()) for _ in range(3)}:
+                record = self.orders[order_id]
+                if record["home"].name in self.metered.days:
+                    self.settled(
+                        order_id,
+                        lambda r=record: world.settle(
+                            r["order"], r["home"], self.metered, takenWh=curve(r["taken"]) if r["taken"] else b""
+                        ),
+                    )
 
-        @rule(data=st.data())
-        @precondition(lambda self: self.open_orders() and not self.finalised and self.metered)
-        def settle_missing(self, data):
-            order_id = data.draw(st.sampled_from(self.open_orders()))
+        def settle_missing(self, choose):
+            order_id = choose(self.open_orders())
             record = self.orders[order_id]
             due = world.end + flexworld.READINGS_DUE
             if self.now < due:
@@ -181,9 +193,7 @@ def machine(world, forgotten=(), leak=0):
             if replaces:
                 self.orders[replaces]["pot"] -= verdict["bonus"]
 
-        @rule()
-        @precondition(lambda self: self.metered and not self.finalised)
-        def finalise(self):
+        def finalise(self, choose):
             if self.open_orders() and self.now < world.end + SETTLE_BY:
                 with brownie.reverts(f"SettlementOpen: {world.order_id}, {world.end + SETTLE_BY}"):
                     world.finalise()
@@ -191,10 +201,8 @@ def machine(world, forgotten=(), leak=0):
             world.finalise()
             self.finalised = True
 
-        @rule(data=st.data())
-        @precondition(lambda self: self.metered and self.finalised and self.orders)
-        def correct(self, data):
-            order_id = data.draw(st.sampled_from(sorted(self.orders)))
+        def correct(self, choose):
+            order_id = choose(sorted(self.orders))
             record = self.orders[order_id]
             if record["home"].name not in self.metered.days:
                 return
@@ -282,7 +290,22 @@ def fresh(world, fn_isolation):
 
 
 def test_settlement_conserves_money_and_covers_every_order(fresh):
-    run_state_machine_as_test(machine(fresh), settings=settings(max_examples=6, stateful_step_count=20, **QUIET))
+    run_state_machine_as_test(machine(fresh), settings=settings(max_examples=12, stateful_step_count=25, **QUIET))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_settlement_conserves_money_on_long_random_days(fresh, seed):
+    """Hypothesis prefers short runs; these walk through the whole day."""
+    choose = Random(seed).choice
+    day = machine(fresh)()
+    day.dispatch_some(POSITIONS, [300, 777, 999])
+    for _ in range(22):
+        day.do(choose)
+        day.inv_fs1_every_utoken_is_accounted_for()
+        day.inv_fs2_lock_covers_what_open_orders_can_earn_and_pots()
+        day.inv_fs3_group_counts_its_orders()
+        day.inv_fs4_no_isp_is_ordered_beyond_the_flex_order()
+    day.teardown()
 
 
 @pytest.mark.long
@@ -299,6 +322,7 @@ def test_fs1_fails_when_an_account_is_left_out(fresh):
 def test_fs2_fails_when_more_is_due_than_was_locked(fresh):
     """The lock covers the open orders exactly: one uToken more is not there."""
     broken = machine(fresh, leak=1)()
+    broken.dispatch_some(POSITIONS, [1, 1, 1])
     with pytest.raises(AssertionError):
         broken.inv_fs2_lock_covers_what_open_orders_can_earn_and_pots()
 
