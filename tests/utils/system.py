@@ -182,9 +182,7 @@ def enrol(core: Core, actors: Actors) -> None:
         ("meter_operator", Role.METER_OPERATOR),
         ("other_meter_operator", Role.METER_OPERATOR),
     ):
-        core.participants.registerOrganisation(
-            getattr(actors, name), role, identity(name), {"from": actors.registrar}
-        )
+        core.participants.registerOrganisation(getattr(actors, name), role, identity(name), {"from": actors.registrar})
     for name in ("prosumer", "other_prosumer"):
         enrol_prosumer(core.participants, getattr(actors, name), actors.registrar)
 
