@@ -156,8 +156,7 @@ async def polls(meter_count: int, rounds: int) -> tuple[float, float]:
         host, port, _ = simulator.address_of(meter_ids[0])
         async with ModbusEndpoint(host, port) as endpoint:
             sources = [
-                ModbusMeterSource(endpoint, simulator.address_of(m).unit_id, m, REFERENCE_MAP, clock)
-                for m in meter_ids
+                ModbusMeterSource(endpoint, simulator.address_of(m).unit_id, m, REFERENCE_MAP, clock) for m in meter_ids
             ]
             coordinator = EndpointCoordinator(sources)
             wall, cpu = time.perf_counter(), time.process_time()

@@ -51,9 +51,7 @@ def reading_leaf(meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> b
 def intraday_data_hash(rows: Iterable[ReadingRow]) -> bytes:
     """Hash of the data behind an intraday batch: meter id, energy and signature of each, by meter id."""
     ordered = sorted(rows, key=lambda row: row.meter_id)
-    return keccak(
-        b"".join(r.meter_id + pack_readings([(r.import_wh, r.export_wh)]) + r.signature for r in ordered)
-    )
+    return keccak(b"".join(r.meter_id + pack_readings([(r.import_wh, r.export_wh)]) + r.signature for r in ordered))
 
 
 class Batcher:
@@ -67,9 +65,7 @@ class Batcher:
         Every meter in service; one that was never read is in the batch with all ISPs missing.
     """
 
-    def __init__(
-        self, store: Store, operator: str, meter_ids: Iterable[bytes], signer: DeviceSigner, clock: Clock
-    ):
+    def __init__(self, store: Store, operator: str, meter_ids: Iterable[bytes], signer: DeviceSigner, clock: Clock):
         self._store = store
         self._operator = operator
         self._meter_ids = sorted(meter_ids)
@@ -90,9 +86,7 @@ class Batcher:
                 for meter_id, energy in zip(self._meter_ids, matrix.tolist(), strict=True)
             }
             latest = latest_batch(connection, BatchKind.DAY, self._operator, day.first_isp)
-            if latest is not None and packed == {
-                d.meter_id: d.values for d in meter_days_of(connection, latest.id)
-            }:
+            if latest is not None and packed == {d.meter_id: d.values for d in meter_days_of(connection, latest.id)}:
                 return latest
             version = 1 if latest is None else latest.version + 1
             days = [

@@ -35,9 +35,7 @@ class SimulatedClock:
 
     def __init__(self, start: datetime):
         if start.tzinfo is None:
-            raise DomainError(
-                f"time without zone: {start.isoformat()}", hint="add a UTC offset, for example +00:00"
-            )
+            raise DomainError(f"time without zone: {start.isoformat()}", hint="add a UTC offset, for example +00:00")
         self._now = start.astimezone(UTC)
         self._sleepers: list[tuple[datetime, asyncio.Future[None]]] = []
 
@@ -53,9 +51,7 @@ class SimulatedClock:
     def advance_to(self, moment: datetime) -> None:
         """Move time forward and wake everybody who waits for a moment up to then."""
         if moment < self._now:
-            raise DomainError(
-                f"simulated time cannot go back from {self._now.isoformat()} to {moment.isoformat()}"
-            )
+            raise DomainError(f"simulated time cannot go back from {self._now.isoformat()} to {moment.isoformat()}")
         self._now = moment.astimezone(UTC)
         due = [future for wanted, future in self._sleepers if wanted <= moment and not future.done()]
         self._sleepers = [(wanted, future) for wanted, future in self._sleepers if wanted > moment]

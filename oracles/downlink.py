@@ -52,9 +52,7 @@ class ModbusDownlink:
         """Write a schedule and read it back; safe to repeat."""
         for power_w in setpoints.powers_w:
             if abs(power_w) > _MAX_POWER_W:
-                raise DomainError(
-                    f"setpoint of {power_w} W for unit {self.unit_id} does not fit the register"
-                )
+                raise DomainError(f"setpoint of {power_w} W for unit {self.unit_id} does not fit the register")
         for start in range(0, len(setpoints.powers_w), self.registers.max_isps):
             words = self.registers.encode(
                 setpoints.first_isp + start, setpoints.powers_w[start : start + self.registers.max_isps]

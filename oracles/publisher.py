@@ -27,9 +27,7 @@ class AnchorPort(Protocol):
         """Address of the meter operator that it anchors for."""
         ...
 
-    def anchor_day(
-        self, first_isp: int, isp_count: int, root: bytes, leaf_count: int, data_hash: bytes
-    ) -> str:
+    def anchor_day(self, first_isp: int, isp_count: int, root: bytes, leaf_count: int, data_hash: bytes) -> str:
         """Send a day batch and return the transaction hash."""
         ...
 
@@ -63,9 +61,7 @@ class Publisher:
     batch that the chain has already is not sent again, which makes a restart at any moment harmless.
     """
 
-    def __init__(
-        self, store: Store, port: AnchorPort, clock: Clock, *, delay_s: int = 2, max_delay_s: int = 300
-    ):
+    def __init__(self, store: Store, port: AnchorPort, clock: Clock, *, delay_s: int = 2, max_delay_s: int = 300):
         self._store = store
         self._port = port
         self._clock = clock
@@ -111,9 +107,7 @@ class Publisher:
         if tx := self._port.transaction_of(batch.kind, batch.first_isp, batch.root):
             report.waiting += 1
         elif batch.kind is BatchKind.DAY:
-            tx = self._port.anchor_day(
-                batch.first_isp, batch.isp_count, batch.root, batch.leaf_count, batch.data_hash
-            )
+            tx = self._port.anchor_day(batch.first_isp, batch.isp_count, batch.root, batch.leaf_count, batch.data_hash)
             report.sent += 1
         else:
             tx = self._port.anchor_intraday(batch.first_isp, batch.root, batch.leaf_count, batch.data_hash)

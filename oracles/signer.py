@@ -50,7 +50,5 @@ class GatewayKeys:
 
     def _sign(self, meter_id: bytes, digest: bytes) -> bytes:
         if meter_id not in self._keys:
-            raise PermanentError(
-                f"no device key of meter {meter_id.hex()}", hint="install the key of this meter"
-            )
+            raise PermanentError(f"no device key of meter {meter_id.hex()}", hint="install the key of this meter")
         return sign(digest, self._keys[meter_id])

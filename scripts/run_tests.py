@@ -59,9 +59,7 @@ def show(lines) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--long", action="store_true", help="tests marked long too, hypothesis profile `long`"
-    )
+    parser.add_argument("--long", action="store_true", help="tests marked long too, hypothesis profile `long`")
     options = parser.parse_args()
     chosen = ["--hypothesis-profile=long"] if options.long else ["-m", "not long"]
     chosen.append(f"--color={'yes' if sys.stdout.isatty() else 'no'}")

@@ -132,9 +132,7 @@ def agreement_digest(domain: SigningDomain, terms: Terms, *, nonce: int, deadlin
     return AGREEMENT.digest(domain, message)
 
 
-def notice_digest(
-    domain: SigningDomain, agreement_id: int, action: Action, *, nonce: int, deadline: int
-) -> bytes:
+def notice_digest(domain: SigningDomain, agreement_id: int, action: Action, *, nonce: int, deadline: int) -> bytes:
     """What a party signs to suspend, resume or terminate; ``nonce`` is ``noticeNonceOf`` of the party."""
     message = {"agreementId": agreement_id, "action": action, "nonce": nonce, "deadline": deadline}
     return NOTICE.digest(domain, message)

@@ -102,9 +102,7 @@ def compile_contracts(
             cwd=root,
         )
     except OSError as exc:
-        raise ChainError(
-            f"compiler does not start: {exc}", hint="install Node 20 or newer, then make setup"
-        ) from exc
+        raise ChainError(f"compiler does not start: {exc}", hint="install Node 20 or newer, then make setup") from exc
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise ChainError(f"compiler ended with {run.returncode}: {reason}", hint=SETUP_HINT)
@@ -133,9 +131,7 @@ def compile_contracts(
                 "sourceHash": digest,
                 "compiler": compiler,
             }
-    return artifacts, [
-        _one_line(m, sources) for m in messages if m.get("sourceLocation", {}).get("file") in sources
-    ]
+    return artifacts, [_one_line(m, sources) for m in messages if m.get("sourceLocation", {}).get("file") in sources]
 
 
 def _one_line(message: dict[str, Any], sources: dict[str, str]) -> str:
@@ -184,9 +180,7 @@ def read_artifacts(folder: Path = ARTIFACTS) -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def update_artifacts(
-    *, evm_version: str = EVM_VERSION, runs: int = OPTIMIZER_RUNS
-) -> dict[str, dict[str, Any]]:
+def update_artifacts(*, evm_version: str = EVM_VERSION, runs: int = OPTIMIZER_RUNS) -> dict[str, dict[str, Any]]:
     """Artifacts of the present sources, compiled when anything changed since they were written."""
     sources = read_sources()
     digest = source_hash(sources, evm_version, runs)
@@ -202,13 +196,9 @@ def update_artifacts(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m offchain.chain.compile", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m offchain.chain.compile", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", action="store_true", help="print the deployed size of every contract")
-    parser.add_argument(
-        "--runs", type=int, default=OPTIMIZER_RUNS, help="optimizer runs (default %(default)s)"
-    )
+    parser.add_argument("--runs", type=int, default=OPTIMIZER_RUNS, help="optimizer runs (default %(default)s)")
     parser.add_argument(
         "--evm-version",
         default=EVM_VERSION,
@@ -219,9 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.evm_version == EVM_VERSION:
             artifacts = update_artifacts(runs=options.runs)
         else:
-            artifacts, _ = compile_contracts(
-                read_sources(), evm_version=options.evm_version, runs=options.runs
-            )
+            artifacts, _ = compile_contracts(read_sources(), evm_version=options.evm_version, runs=options.runs)
         if options.sizes:
             for name in sorted(artifacts, key=lambda n: (-deployed_size(artifacts[n]), n)):
                 size = deployed_size(artifacts[name])

@@ -204,15 +204,11 @@ def recover(digest: bytes, signature: bytes) -> str:
     if len(signature) != 65:
         raise InvalidSignatureError(f"signature has {len(signature)} bytes instead of 65")
     if int.from_bytes(signature[32:64]) > _HALF_ORDER:
-        raise InvalidSignatureError(
-            "signature with s in the upper half of the order", hint="use n - s and flip v"
-        )
+        raise InvalidSignatureError("signature with s in the upper half of the order", hint="use n - s and flip v")
     if signature[64] not in (27, 28):
         raise InvalidSignatureError(f"signature with v = {signature[64]}", hint="v is 27 or 28")
     try:
-        key = PublicKey.from_signature_and_message(
-            signature[:64] + bytes((signature[64] - 27,)), digest, hasher=None
-        )
+        key = PublicKey.from_signature_and_message(signature[:64] + bytes((signature[64] - 27,)), digest, hasher=None)
     except Exception as error:
         raise InvalidSignatureError("signature that no key can have made") from error
     return address_of(key)

@@ -19,9 +19,7 @@ class ProvenDay(NamedTuple):
 
 def day_tree(days: Iterable[MeterDayRow]) -> MerkleTree:
     """Tree over the meter-days of a batch, in the order given."""
-    return MerkleTree(
-        [meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days]
-    )
+    return MerkleTree([meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days])
 
 
 def proven_days(store: Store, batch_id: int) -> dict[bytes, ProvenDay]:
@@ -36,7 +34,5 @@ def proven_days(store: Store, batch_id: int) -> dict[bytes, ProvenDay]:
         batch, days = get_batch(connection, batch_id), meter_days_of(connection, batch_id)
     tree = day_tree(days)
     if tree.root != batch.root:
-        raise DomainError(
-            f"batch {batch_id}: stored meter-days do not lead to its root", hint="restore the store"
-        )
+        raise DomainError(f"batch {batch_id}: stored meter-days do not lead to its root", hint="restore the store")
     return {d.meter_id: ProvenDay(d, proof) for d, proof in zip(days, tree.proofs(), strict=True)}

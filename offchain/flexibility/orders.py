@@ -108,9 +108,7 @@ def dispatch_calls(
         for agreement_id, meter_id, quantities in parts
     ]
     return [
-        suite.prepare(
-            "FlexDispatch", "dispatch", (flex_order_id, ordered, structs[i : i + ORDERS_PER_TRANSACTION])
-        )
+        suite.prepare("FlexDispatch", "dispatch", (flex_order_id, ordered, structs[i : i + ORDERS_PER_TRANSACTION]))
         for i in range(0, len(structs), ORDERS_PER_TRANSACTION)
     ]
 

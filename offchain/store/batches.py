@@ -91,23 +91,15 @@ def batches_by_root(connection: Connection, root: bytes) -> list[Batch]:
     return [_batch(row) for row in connection.execute(query)]
 
 
-def set_batch_status(
-    connection: Connection, batch_id: int, status: BatchStatus, tx: str | None = None
-) -> None:
+def set_batch_status(connection: Connection, batch_id: int, status: BatchStatus, tx: str | None = None) -> None:
     """Change the status; a transaction hash that is known stays unless a new one is given."""
     connection.execute(
-        update(batches)
-        .where(batches.c.id == batch_id)
-        .values(status=status, tx=func.coalesce(tx, batches.c.tx))
+        update(batches).where(batches.c.id == batch_id).values(status=status, tx=func.coalesce(tx, batches.c.tx))
     )
 
 
 def batches_with_status(connection: Connection, kind: BatchKind, status: BatchStatus) -> list[Batch]:
-    query = (
-        select(*_BATCH_COLUMNS)
-        .where(batches.c.kind == kind, batches.c.status == status)
-        .order_by(batches.c.id)
-    )
+    query = select(*_BATCH_COLUMNS).where(batches.c.kind == kind, batches.c.status == status).order_by(batches.c.id)
     return [_batch(row) for row in connection.execute(query)]
 
 

@@ -117,9 +117,5 @@ def get_commitment(connection: Connection, commitment_id: int) -> CommitmentRow 
 
 def curves_of_commitment(connection: Connection, commitment_id: int) -> list[CurveRow]:
     """Curves under a commitment, in the order of its leaves."""
-    query = (
-        select(*_CURVE_COLUMNS)
-        .where(curves.c.commitment_id == commitment_id)
-        .order_by(curves.c.leaf_position)
-    )
+    query = select(*_CURVE_COLUMNS).where(curves.c.commitment_id == commitment_id).order_by(curves.c.leaf_position)
     return [CurveRow(*row) for row in connection.execute(query)]

@@ -68,9 +68,7 @@ class Store:
         with self.read() as connection:
             result = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
         if result != "ok":
-            raise PermanentError(
-                f"store {self.name}: {result}", hint="the file is damaged; restore it from a backup"
-            )
+            raise PermanentError(f"store {self.name}: {result}", hint="the file is damaged; restore it from a backup")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -133,9 +131,7 @@ def _check_file(path: Path, create: bool) -> None:
         raise PermanentError(f"store {path}: is a folder", hint="give the path of a file")
     if not path.exists():
         if not create:
-            raise PermanentError(
-                f"store {path}: no such file", hint="run the pilot first, or correct the path"
-            )
+            raise PermanentError(f"store {path}: no such file", hint="run the pilot first, or correct the path")
         return
     with path.open("rb") as file:
         magic = file.read(len(_SQLITE_MAGIC))
@@ -182,9 +178,7 @@ def _ensure_schema(store: Store, create: bool) -> None:
         raise PermanentError(f"store {store.name}: {exc.orig}", hint="is this a gridpact database?") from exc
     if version is None:
         if tables or not create:
-            raise PermanentError(
-                f"store {store.name}: a database, but not one of gridpact", hint="give another path"
-            )
+            raise PermanentError(f"store {store.name}: a database, but not one of gridpact", hint="give another path")
         with store.write() as connection:
             if store.engine.dialect.name == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")

@@ -42,7 +42,5 @@ def get_document(connection: Connection, kind: str, key: bytes) -> Document | No
 
 def documents_of(connection: Connection, kind: str) -> list[Document]:
     """All documents of a kind, by the time they became known."""
-    query = (
-        select(*_COLUMNS).where(documents.c.kind == kind).order_by(documents.c.belief_time, documents.c.key)
-    )
+    query = select(*_COLUMNS).where(documents.c.kind == kind).order_by(documents.c.belief_time, documents.c.key)
     return [Document(*row) for row in connection.execute(query)]

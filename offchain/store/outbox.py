@@ -68,9 +68,7 @@ def mark_failed(connection: Connection, item_id: int, error: str, *, next_attemp
 def mark_dead(connection: Connection, item_id: int, error: str) -> None:
     """Give up: repeating it cannot help before somebody changes something."""
     connection.execute(
-        update(outbox)
-        .where(outbox.c.id == item_id)
-        .values(attempts=outbox.c.attempts + 1, last_error=error, dead=True)
+        update(outbox).where(outbox.c.id == item_id).values(attempts=outbox.c.attempts + 1, last_error=error, dead=True)
     )
 
 

@@ -48,9 +48,7 @@ def readings_of_isp(connection: Connection, isp: int) -> list[ReadingRow]:
     return [ReadingRow(*row) for row in connection.execute(query)]
 
 
-def readings_of_meter(
-    connection: Connection, meter_id: bytes, first_isp: int, end_isp: int
-) -> list[ReadingRow]:
+def readings_of_meter(connection: Connection, meter_id: bytes, first_isp: int, end_isp: int) -> list[ReadingRow]:
     """Readings of one meter in ``[first_isp, end_isp)``, by ISP; missing ones are absent."""
     query = (
         select(*_READING_COLUMNS)
@@ -60,9 +58,7 @@ def readings_of_meter(
     return [ReadingRow(*row) for row in connection.execute(query)]
 
 
-def energy_matrix(
-    connection: Connection, meter_ids: Sequence[bytes], first_isp: int, isp_count: int
-) -> np.ndarray:
+def energy_matrix(connection: Connection, meter_ids: Sequence[bytes], first_isp: int, isp_count: int) -> np.ndarray:
     """Energy of many meters over a run of ISPs.
 
     Returns

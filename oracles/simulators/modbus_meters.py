@@ -108,9 +108,7 @@ class ModbusMeterSimulator:
         units_per_server: int = MAX_UNITS_PER_SERVER,
     ):
         if not 1 <= units_per_server <= MAX_UNITS_PER_SERVER:
-            raise DomainError(
-                f"{units_per_server} units behind one server, 1..{MAX_UNITS_PER_SERVER} are possible"
-            )
+            raise DomainError(f"{units_per_server} units behind one server, 1..{MAX_UNITS_PER_SERVER} are possible")
         self.clock = clock
         self.register_map = register_map
         self._host = host
@@ -255,9 +253,7 @@ class ModbusMeterSimulator:
             registers[: len(current)] = current
             return None
 
-        return SimDevice(
-            unit_id, [SimData(0, count=length, values=0, datatype=DataType.REGISTERS)], action=serve
-        )
+        return SimDevice(unit_id, [SimData(0, count=length, values=0, datatype=DataType.REGISTERS)], action=serve)
 
     def _accept(self, meter: SimulatedMeter, address: int, words: list[int]) -> ExcCodes | None:
         setpoint = self.register_map.setpoint

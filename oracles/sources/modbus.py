@@ -73,9 +73,7 @@ class ModbusEndpoint:
             client.close()
         self._clients.clear()
 
-    async def read(
-        self, unit_id: int, table: Literal["input", "holding"], address: int, count: int
-    ) -> list[int]:
+    async def read(self, unit_id: int, table: Literal["input", "holding"], address: int, count: int) -> list[int]:
         """Read ``count`` words of one unit."""
         client = await self._free.get()
         try:
@@ -151,9 +149,7 @@ class ModbusMeterSource:
 
     async def probe(self) -> str:
         register = self.register_map.serial
-        words = await self.endpoint.read(
-            self.unit_id, self.register_map.table, register.address, register.length
-        )
+        words = await self.endpoint.read(self.unit_id, self.register_map.table, register.address, register.length)
         found = register.text(words, register.address)
         if self.serial is not None and found != self.serial:
             raise PermanentError(

@@ -53,9 +53,7 @@ class Register(_Model):
     def text(self, words: Sequence[int], first_address: int = 0) -> str:
         """Text out of ``words``, without the padding."""
         length = self.length
-        return (
-            self.integer(words, first_address).to_bytes(2 * length).rstrip(b"\0 ").decode("ascii", "replace")
-        )
+        return self.integer(words, first_address).to_bytes(2 * length).rstrip(b"\0 ").decode("ascii", "replace")
 
     def encode(self, value: int | str) -> list[int]:
         """Words of a value: what a device puts into its registers."""
@@ -136,9 +134,7 @@ def load_register_map(path: Path) -> RegisterMap:
     except ValidationError as exc:
         first = exc.errors()[0]
         entry = ".".join(str(part) for part in first["loc"]) or "map"
-        raise PermanentError(
-            f"register map {path}: {entry}: {first['msg']}", hint="correct this entry"
-        ) from exc
+        raise PermanentError(f"register map {path}: {entry}: {first['msg']}", hint="correct this entry") from exc
 
 
 REFERENCE_MAP = load_register_map(Path(str(files("oracles.sources"))) / "maps" / "reference_meter.toml")

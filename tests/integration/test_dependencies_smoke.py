@@ -19,9 +19,7 @@ def check_coincurve():
     from coincurve import PrivateKey, PublicKey
 
     signature = PrivateKey.from_hex(KEY[2:]).sign_recoverable(b"reading")
-    assert (
-        PublicKey.from_signature_and_message(signature, b"reading") == PrivateKey.from_hex(KEY[2:]).public_key
-    )
+    assert PublicKey.from_signature_and_message(signature, b"reading") == PrivateKey.from_hex(KEY[2:]).public_key
 
 
 def check_eth_account():
@@ -30,9 +28,7 @@ def check_eth_account():
 
     account = Account.from_key(KEY)
     signed = account.sign_message(encode_defunct(text="reading"))
-    assert (
-        Account.recover_message(encode_defunct(text="reading"), signature=signed.signature) == account.address
-    )
+    assert Account.recover_message(encode_defunct(text="reading"), signature=signed.signature) == account.address
 
 
 def check_web3():
@@ -247,9 +243,7 @@ def check_ruff():
     assert subprocess.run(command, input="import os\n", capture_output=True, text=True).returncode == 1
 
 
-CHECKS = {
-    name.removeprefix("check_"): check for name, check in globals().items() if name.startswith("check_")
-}
+CHECKS = {name.removeprefix("check_"): check for name, check in globals().items() if name.startswith("check_")}
 
 
 def declared_distributions() -> list[str]:

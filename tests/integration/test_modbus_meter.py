@@ -37,9 +37,7 @@ WIDE_MAP = REFERENCE_MAP.model_copy(
 
 
 @asynccontextmanager
-async def running_site(
-    path, *, register_map=REFERENCE_MAP, follow_bps=None, units_per_server=4, timeout_s=0.2
-):
+async def running_site(path, *, register_map=REFERENCE_MAP, follow_bps=None, units_per_server=4, timeout_s=0.2):
     """Six meters behind two servers, read by two coordinators into one store."""
     clock = SimulatedClock(isp_start(FIRST))
     secrets = {meter_id: sha256(meter_id).digest() for meter_id in METERS}
@@ -59,9 +57,7 @@ async def running_site(
         for meter_id in METERS:
             host, port, unit_id = simulator.address_of(meter_id)
             if port not in endpoints:
-                endpoints[port] = await stack.enter_async_context(
-                    ModbusEndpoint(host, port, timeout_s=timeout_s)
-                )
+                endpoints[port] = await stack.enter_async_context(ModbusEndpoint(host, port, timeout_s=timeout_s))
             sources[meter_id] = ModbusMeterSource(endpoints[port], unit_id, meter_id, register_map, clock)
         coordinators = [
             EndpointCoordinator([s for s in sources.values() if s.endpoint is endpoint], delay_s=0.001)

@@ -24,9 +24,7 @@ OPERATOR = "0x" + "22" * 20
 
 def rows_of(signer, meter_id, isps, import_wh=100):
     return [
-        ReadingRow(
-            meter_id, isp, import_wh, 7, 0, signer.sign_reading(meter_id, isp, import_wh, 7), 1, "modbus"
-        )
+        ReadingRow(meter_id, isp, import_wh, 7, 0, signer.sign_reading(meter_id, isp, import_wh, 7), 1, "modbus")
         for isp in isps
     ]
 

@@ -26,9 +26,7 @@ LIMIT_WH = 10_000 * 960 // 3600 + 1
 BEFORE = RegisterState(METER, BOUNDARY, 5_000, 7_000, BOUNDARY * 900)
 
 
-def read(
-    boundary=BOUNDARY + 1, import_wh=6_000, export_wh=7_500, *, bits=32, faulty=False, late_s=0, skew_s=0
-):
+def read(boundary=BOUNDARY + 1, import_wh=6_000, export_wh=7_500, *, bits=32, faulty=False, late_s=0, skew_s=0):
     now = boundary * 900 + late_s
     return MeterReading(METER, now, now + skew_s, import_wh, export_wh, bits, faulty)
 
@@ -77,9 +75,7 @@ def test_normalise_goes_on_from_new_state_when_isp_is_missing(reading, rejection
     outcome = run(reading)
     assert (outcome.energy, outcome.rejection) == (None, rejection)
     assert outcome.state.import_register_wh == reading.import_register_wh
-    following = read(
-        reading.read_at // 900 + 1, reading.import_register_wh + 3, reading.export_register_wh + 4
-    )
+    following = read(reading.read_at // 900 + 1, reading.import_register_wh + 3, reading.export_register_wh + 4)
     assert run(following, outcome.state).energy[2:4] == (3, 4)
 
 
@@ -110,9 +106,7 @@ def test_normalise_accepts_when_meter_has_no_clock():
 @given(
     start=st.integers(0, 2**32 - 1),
     life=st.lists(
-        st.tuples(
-            st.integers(0, LIMIT_WH), st.sampled_from(["read", "read", "read", "missed", "faulty", "twice"])
-        ),
+        st.tuples(st.integers(0, LIMIT_WH), st.sampled_from(["read", "read", "read", "missed", "faulty", "twice"])),
         max_size=40,
     ),
 )
@@ -133,6 +127,4 @@ def test_normalise_never_returns_other_than_true_energy(start, life):
         if event != "faulty":
             read_boundaries.add(step)
     truth = {BOUNDARY + i: energy_wh for i, (energy_wh, _) in enumerate(life)}
-    assert found == {
-        isp: wh for isp, wh in truth.items() if {isp - BOUNDARY, isp - BOUNDARY + 1} <= read_boundaries
-    }
+    assert found == {isp: wh for isp, wh in truth.items() if {isp - BOUNDARY, isp - BOUNDARY + 1} <= read_boundaries}

@@ -186,17 +186,13 @@ def sign_terms(
     return sign(digest, secret_of(signer))
 
 
-def sign_notice(
-    flex: Flexibility, agreement_id: int, action: Action, signer, *, party=None, deadline=FAR_FUTURE
-):
+def sign_notice(flex: Flexibility, agreement_id: int, action: Action, signer, *, party=None, deadline=FAR_FUTURE):
     nonce = flex.agreements.noticeNonceOf(party or signer)
     digest = notice_digest(flex.domain, agreement_id, action, nonce=nonce, deadline=deadline)
     return sign(digest, secret_of(signer))
 
 
-def sign_availability(
-    flex: Flexibility, agreement_id: int, day: int, isps: int, signer, *, deadline=FAR_FUTURE
-):
+def sign_availability(flex: Flexibility, agreement_id: int, day: int, isps: int, signer, *, deadline=FAR_FUTURE):
     nonce = flex.agreements.noticeNonceOf(signer)
     digest = availability_digest(flex.domain, agreement_id, day, isps, nonce=nonce, deadline=deadline)
     return sign(digest, secret_of(signer))
@@ -272,9 +268,7 @@ def make_request(flex: Flexibility, **changed) -> RequestTerms:
 
 def publish(flex: Flexibility, quantities: dict[int, int] = REQUESTED, **changed) -> int:
     terms = make_request(flex, **changed)
-    tx = flex.market.publishRequest(
-        terms.as_tuple(), curve(quantities, terms.isp_count), {"from": flex.actors.dso}
-    )
+    tx = flex.market.publishRequest(terms.as_tuple(), curve(quantities, terms.isp_count), {"from": flex.actors.dso})
     return tx.events["RequestPublished"]["requestId"]
 
 
@@ -320,6 +314,4 @@ def order(flex: Flexibility, ordered=REQUESTED) -> tuple[int, int, int]:
 
 
 def suspend(flex: Flexibility, account) -> None:
-    flex.core.participants.setStatus(
-        account, system.Status.SUSPENDED, b"\x01" * 32, {"from": flex.actors.registrar}
-    )
+    flex.core.participants.setStatus(account, system.Status.SUSPENDED, b"\x01" * 32, {"from": flex.actors.registrar})

@@ -110,9 +110,7 @@ class Site:
     def reading(self, position: int, import_wh: int, export_wh: int) -> Reading:
         return self.device.reading(self.domain, self.first_isp + position, import_wh, export_wh)
 
-    def anchor(
-        self, days: list[MeterDay], operator: LocalAccount, first_isp: int | None = None
-    ) -> MerkleTree:
+    def anchor(self, days: list[MeterDay], operator: LocalAccount, first_isp: int | None = None) -> MerkleTree:
         """Anchors days as one batch and gives their tree."""
         tree = MerkleTree([day.leaf for day in days])
         first_isp = self.first_isp if first_isp is None else first_isp
@@ -158,9 +156,7 @@ def open_site(core: system.Core, actors: system.Actors) -> Site:
         core.grid.registerConnection(
             connection, point, actors.prosumer, CONNECTION_LIMIT_W, CONNECTION_LIMIT_W, {"from": actors.dso}
         )
-        core.meters.registerMeter(
-            device.meter_id, connection, device.address, first_isp - ISPS, {"from": operator}
-        )
+        core.meters.registerMeter(device.meter_id, connection, device.address, first_isp - ISPS, {"from": operator})
     for operator in (actors.meter_operator, actors.other_meter_operator):
         system.fund(core, actors, operator, 2 * MINIMUM_BOND)
     ledger.postBond(MINIMUM_BOND, {"from": actors.meter_operator})

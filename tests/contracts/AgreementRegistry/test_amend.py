@@ -89,9 +89,7 @@ def test_amend_reverts_when_terms_break_a_rule(flex, agreements, agreement):
 @pytest.mark.parametrize(
     ("party", "role"), [("prosumer", system.Role.PROSUMER), ("aggregator", system.Role.AGGREGATOR)]
 )
-def test_amend_reverts_when_a_party_is_suspended_as_participant(
-    flex, agreements, agreement, actors, party, role
-):
+def test_amend_reverts_when_a_party_is_suspended_as_participant(flex, agreements, agreement, actors, party, role):
     fx.suspend(flex, getattr(actors, party))
     with reverts("MissingRole", getattr(actors, party), role, system.Status.SUSPENDED, unchanged=agreements):
         call(flex, agreement, fx.make_terms(flex))

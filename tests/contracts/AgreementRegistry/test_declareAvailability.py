@@ -34,9 +34,7 @@ def test_declareAvailability_reverts_when_agreement_is_unknown(flex, agreements,
 
 
 @pytest.mark.parametrize("caller", ["aggregator", "other_prosumer", "outsider"])
-def test_declareAvailability_reverts_when_caller_is_not_the_prosumer(
-    flex, agreements, agreement, actors, caller
-):
+def test_declareAvailability_reverts_when_caller_is_not_the_prosumer(flex, agreements, agreement, actors, caller):
     account = getattr(actors, caller)
     with reverts("NotParty", agreement, account, unchanged=agreements):
         agreements.declareAvailability(agreement, flex.day, NARROWED, {"from": account})

@@ -81,9 +81,7 @@ def test_give_suspends_at_once(flex, agreements, agreement, actors, party):
 
 def test_give_reverts_when_agreement_is_suspended_twice(agreements, agreement, actors):
     agreements.give(agreement, Action.SUSPEND, {"from": actors.prosumer})
-    with reverts(
-        "StatusNotAllowed", agreement, AgreementStatus.SUSPENDED, Action.SUSPEND, unchanged=agreements
-    ):
+    with reverts("StatusNotAllowed", agreement, AgreementStatus.SUSPENDED, Action.SUSPEND, unchanged=agreements):
         agreements.give(agreement, Action.SUSPEND, {"from": actors.aggregator})
 
 
@@ -133,9 +131,7 @@ def test_give_terminates_after_the_notice_to_the_second(flex, agreements, agreem
 
 def test_give_reverts_when_notice_was_given(agreements, agreement, actors):
     agreements.give(agreement, Action.TERMINATE, {"from": actors.prosumer})
-    with reverts(
-        "StatusNotAllowed", agreement, AgreementStatus.ACTIVE, Action.TERMINATE, unchanged=agreements
-    ):
+    with reverts("StatusNotAllowed", agreement, AgreementStatus.ACTIVE, Action.TERMINATE, unchanged=agreements):
         agreements.give(agreement, Action.TERMINATE, {"from": actors.aggregator})
 
 
@@ -149,9 +145,7 @@ def test_give_keeps_the_suspension_when_notice_is_given(flex, agreements, agreem
 
 
 @pytest.mark.parametrize("action", [Action.SUSPEND, Action.TERMINATE])
-def test_give_works_when_paused_and_party_is_suspended_as_participant(
-    flex, agreements, agreement, actors, action
-):
+def test_give_works_when_paused_and_party_is_suspended_as_participant(flex, agreements, agreement, actors, action):
     fx.suspend(flex, actors.prosumer)
     agreements.pause({"from": actors.guardian})
     agreements.give(agreement, action, {"from": actors.prosumer})

@@ -120,9 +120,7 @@ def test_register_reverts_when_a_party_is_suspended(flex, agreements, actors, pa
 
 def test_register_reverts_when_aggregator_has_another_role_only(flex, agreements, actors):
     terms = fx.make_terms(flex, aggregator=actors.dso.address)
-    with reverts(
-        "MissingRole", actors.dso, system.Role.AGGREGATOR, system.Status.ACTIVE, unchanged=agreements
-    ):
+    with reverts("MissingRole", actors.dso, system.Role.AGGREGATOR, system.Status.ACTIVE, unchanged=agreements):
         call(flex, terms, aggregator=actors.dso)
 
 

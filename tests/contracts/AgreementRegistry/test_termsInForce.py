@@ -30,18 +30,14 @@ def test_termsInForce_holds_within_the_validity_to_the_second(flex, agreements):
                 clock.move_to(flex.now + inside)
                 assert fx.terms_of(agreements.termsInForce(1)) == terms
         clock.move_to(flex.now + now)
-        with brownie.reverts(
-            error_text("NotInForce", 1, status, terms.valid_from, terms.valid_until, flex.now + now)
-        ):
+        with brownie.reverts(error_text("NotInForce", 1, status, terms.valid_from, terms.valid_until, flex.now + now)):
             agreements.termsInForce(1)
 
 
 @pytest.mark.parametrize(
     ("party", "role"), [("prosumer", system.Role.PROSUMER), ("aggregator", system.Role.AGGREGATOR)]
 )
-def test_termsInForce_reverts_at_once_when_a_party_is_suspended(
-    flex, agreements, participants, actors, party, role
-):
+def test_termsInForce_reverts_at_once_when_a_party_is_suspended(flex, agreements, participants, actors, party, role):
     account = getattr(actors, party)
     fx.register(flex)
     fx.suspend(flex, account)

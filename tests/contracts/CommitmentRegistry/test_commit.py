@@ -83,9 +83,7 @@ def test_commit_stores_when_made_this_second(commitments, actors):
     assert event(transaction, "Committed")["madeAt"] == now
 
 
-@pytest.mark.parametrize(
-    "role", [Role.DSO, Role.TSO, Role.AGGREGATOR, Role.METER_OPERATOR, Role.MARKET_OPERATOR]
-)
+@pytest.mark.parametrize("role", [Role.DSO, Role.TSO, Role.AGGREGATOR, Role.METER_OPERATOR, Role.MARKET_OPERATOR])
 def test_commit_stores_for_every_organisation_that_knows_something(commitments, participants, actors, role):
     sender = actors.outsider
     participants.registerOrganisation(sender, role, system.identity("o"), {"from": actors.registrar})

@@ -25,9 +25,7 @@ FIRST_ISP = 1_995_000
 KINDS = {"forecast": 0, "baseline": 1, "d_prognosis": 2, "optimisation": 3}
 METERS = [system.id_of(f"meter {number}") for number in range(11)]
 HASHES = [values_hash(pack_baseline([100 * number - 500] * ISPS)) for number in range(11)]
-TREE = MerkleTree(
-    [baseline_leaf(meter, FIRST_ISP, ISPS, values) for meter, values in zip(METERS, HASHES, strict=True)]
-)
+TREE = MerkleTree([baseline_leaf(meter, FIRST_ISP, ISPS, values) for meter, values in zip(METERS, HASHES, strict=True)])
 word = st.binary(min_size=32, max_size=32)
 
 

@@ -43,9 +43,7 @@ def test_cancelRequest_reverts_when_gate_has_closed(flex, market, house, actors,
         market.cancelRequest(request_id, {"from": actors.dso})
 
 
-def test_cancelRequest_returns_the_budget_when_gate_is_about_to_close(
-    flex, market, house, actors, request_id
-):
+def test_cancelRequest_returns_the_budget_when_gate_is_about_to_close(flex, market, house, actors, request_id):
     offer_id = fx.place(flex, request_id)
     free, budget = house.balanceOf(actors.dso), market.request(request_id)["budget"]
     market.pause({"from": actors.guardian})

@@ -23,9 +23,7 @@ def test_connect_reverts_when_connected_before(flex, market, actors):
 
 
 def test_connect_opens_the_market(flex, core, actors):
-    fresh = fx.deploy_market(
-        actors.admin, core.authority, core.participants, core.grid, flex.commitments, core.house
-    )
+    fresh = fx.deploy_market(actors.admin, core.authority, core.participants, core.grid, flex.commitments, core.house)
     terms = fx.make_request(flex).as_tuple()
     with brownie.reverts():
         fresh.publishRequest(terms, fx.curve(fx.REQUESTED), {"from": actors.dso})

@@ -35,9 +35,7 @@ def commitment_id(flex, request_id):
 
 def call(flex, request_id, commitment_id, *, price=CAP, packed=None, sender=None):
     packed = fx.curve(fx.REQUESTED) if packed is None else packed
-    return flex.market.placeOffer(
-        request_id, price, commitment_id, packed, {"from": sender or flex.actors.aggregator}
-    )
+    return flex.market.placeOffer(request_id, price, commitment_id, packed, {"from": sender or flex.actors.aggregator})
 
 
 def test_placeOffer_reverts_when_paused(flex, market, request_id, commitment_id, actors):
@@ -51,19 +49,13 @@ def test_placeOffer_reverts_when_caller_is_no_aggregator(flex, market, request_i
         call(flex, request_id, commitment_id, sender=actors.dso)
 
 
-def test_placeOffer_reverts_at_once_when_aggregator_is_suspended(
-    flex, market, request_id, commitment_id, actors
-):
+def test_placeOffer_reverts_at_once_when_aggregator_is_suspended(flex, market, request_id, commitment_id, actors):
     fx.suspend(flex, actors.aggregator)
-    with reverts(
-        "MissingRole", actors.aggregator, system.Role.AGGREGATOR, system.Status.SUSPENDED, unchanged=market
-    ):
+    with reverts("MissingRole", actors.aggregator, system.Role.AGGREGATOR, system.Status.SUSPENDED, unchanged=market):
         call(flex, request_id, commitment_id)
 
 
-def test_placeOffer_reverts_when_request_is_unknown_or_closed(
-    flex, market, request_id, commitment_id, actors
-):
+def test_placeOffer_reverts_when_request_is_unknown_or_closed(flex, market, request_id, commitment_id, actors):
     with reverts("RequestUnknown", 2, unchanged=market):
         call(flex, 2, commitment_id)
     market.cancelRequest(request_id, {"from": actors.dso})
@@ -142,9 +134,7 @@ def test_placeOffer_reverts_when_bond_is_not_covered(flex, market, house, reques
         call(flex, request_id, commitment_id, packed=fx.curve({0: energy_wh}))
 
 
-def test_placeOffer_locks_the_bond_when_price_is_at_the_cap(
-    flex, market, house, request_id, commitment_id, actors
-):
+def test_placeOffer_locks_the_bond_when_price_is_at_the_cap(flex, market, house, request_id, commitment_id, actors):
     offered = {72: 9_999, 0: 1}
     tx = call(flex, request_id, commitment_id, packed=fx.curve(offered))
     bond = 500_010  # 10,000 Wh at 50,001 uToken/kWh

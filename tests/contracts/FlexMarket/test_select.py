@@ -150,13 +150,9 @@ def test_select_reverts_when_offer_is_sold_twice(flex, market, house, request_id
         call(flex, request_id, [(offer_id, fx.REQUESTED, half), (offer_id, fx.REQUESTED, half)])
 
 
-def test_select_reverts_at_once_when_aggregator_is_suspended(
-    flex, market, request_id, offer_id, after_gate, actors
-):
+def test_select_reverts_at_once_when_aggregator_is_suspended(flex, market, request_id, offer_id, after_gate, actors):
     fx.suspend(flex, actors.aggregator)
-    with reverts(
-        "MissingRole", actors.aggregator, system.Role.AGGREGATOR, system.Status.SUSPENDED, unchanged=market
-    ):
+    with reverts("MissingRole", actors.aggregator, system.Role.AGGREGATOR, system.Status.SUSPENDED, unchanged=market):
         call(flex, request_id, whole(offer_id))
 
 
@@ -193,9 +189,7 @@ def test_select_reverts_when_sum_exceeds_the_request(flex, market, request_id, o
     call(flex, request_id, [(offer_id, fx.REQUESTED, {72: 600}), (other, big, {72: 400})])
 
 
-def test_select_orders_a_part_and_returns_the_rest(
-    flex, market, house, request_id, offer_id, after_gate, actors
-):
+def test_select_orders_a_part_and_returns_the_rest(flex, market, house, request_id, offer_id, after_gate, actors):
     ordered = {72: 999, 74: 2}  # 1,001 Wh
     budget, offer_bond = market.request(request_id)["budget"], market.offer(offer_id)["bond"]
     tx = call(flex, request_id, [(offer_id, fx.REQUESTED, ordered)])
@@ -258,9 +252,7 @@ def test_select_fits_the_budget_when_sixteen_orders_are_rounded(flex, market, ho
     assert house.balanceOf(actors.dso) == 10**9
 
 
-def test_select_declines_every_offer_when_none_is_given(
-    flex, market, house, request_id, offer_id, after_gate, actors
-):
+def test_select_declines_every_offer_when_none_is_given(flex, market, house, request_id, offer_id, after_gate, actors):
     tx = call(flex, request_id, [])
     assert list(tx.return_value) == []
     assert event(tx, "RequestClosed")["orderedWh"] == 0

@@ -45,9 +45,7 @@ def orange(flex, baseline):
 
 
 def set_regime(flex, level, request_id=0, until=UNTIL):
-    flex.regime.setRegime(
-        fx.POINT, level, flex.day + until, request_id, "congestion", {"from": flex.actors.dso}
-    )
+    flex.regime.setRegime(fx.POINT, level, flex.day + until, request_id, "congestion", {"from": flex.actors.dso})
 
 
 def direct(quantities, connection=fx.CONNECTION):

@@ -127,9 +127,7 @@ def test_setRegime_goes_up_and_down_and_back_to_green(flex, regime, short):
 
 
 def test_setRegime_reverts_when_request_is_unknown_open_or_cancelled(flex, regime, actors):
-    request_id = fx.publish(
-        flex, dispatch_by=flex.start(70), select_by=flex.start(70), gate_closure=flex.start(69)
-    )
+    request_id = fx.publish(flex, dispatch_by=flex.start(70), select_by=flex.start(70), gate_closure=flex.start(69))
     clock.move_to(flex.start(1))
     for unfit in (0, 2, request_id):
         with reverts("NoShortfallOfMarket", unfit, unchanged=regime):

@@ -44,9 +44,7 @@ def test_anchorDay_reverts_when_paused(site, actors, operator):
 @pytest.mark.parametrize("name", ["outsider", "prosumer", "dso"])
 def test_anchorDay_reverts_when_caller_is_no_meter_operator(site, actors, participants, name):
     caller = getattr(actors, name)
-    with reverts(
-        "MissingRole", caller, Role.METER_OPERATOR, participants.statusOf(caller), unchanged=site.ledger
-    ):
+    with reverts("MissingRole", caller, Role.METER_OPERATOR, participants.statusOf(caller), unchanged=site.ledger):
         anchor(site, caller)
 
 

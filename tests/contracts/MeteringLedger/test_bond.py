@@ -36,9 +36,7 @@ def money(ledger, house):
 
 
 def test_postBond_reverts_when_caller_is_no_meter_operator(ledger, house, actors):
-    with reverts(
-        "MissingRole", actors.prosumer, Role.METER_OPERATOR, Status.ACTIVE, unchanged=[ledger, house]
-    ):
+    with reverts("MissingRole", actors.prosumer, Role.METER_OPERATOR, Status.ACTIVE, unchanged=[ledger, house]):
         ledger.postBond(1, {"from": actors.prosumer})
 
 

@@ -53,16 +53,12 @@ def challenge(site, operator, actors):
     )
 
 
-def test_challengeContradiction_reverts_when_there_is_no_batch(
-    site, house, operator, challenge, contradiction
-):
+def test_challengeContradiction_reverts_when_there_is_no_batch(site, house, operator, challenge, contradiction):
     with reverts("BatchUnknown", operator, site.first_isp, unchanged=[site.ledger, house]):
         challenge(site.day(), [], contradiction)
 
 
-def test_challengeContradiction_reverts_when_batch_is_of_another_operator(
-    site, house, anchored, actors, contradiction
-):
+def test_challengeContradiction_reverts_when_batch_is_of_another_operator(site, house, anchored, actors, contradiction):
     other = actors.other_meter_operator
     with reverts("BatchUnknown", other, site.first_isp, unchanged=[site.ledger, house]):
         site.ledger.challengeContradiction(other, *anchored, contradiction, {"from": actors.outsider})
@@ -94,17 +90,13 @@ def test_challengeContradiction_reverts_when_values_have_another_length(
         challenge(day._replace(values=values), proof, contradiction)
 
 
-def test_challengeContradiction_reverts_when_day_is_not_under_the_root(
-    site, house, anchored, challenge, contradiction
-):
+def test_challengeContradiction_reverts_when_day_is_not_under_the_root(site, house, anchored, challenge, contradiction):
     forged = site.day(1)
     with reverts("LeafNotAnchored", forged.leaf, unchanged=[site.ledger, house]):
         challenge(forged, anchored[1], contradiction)
 
 
-def test_challengeContradiction_reverts_when_proof_is_of_another_day(
-    site, house, anchored, challenge, contradiction
-):
+def test_challengeContradiction_reverts_when_proof_is_of_another_day(site, house, anchored, challenge, contradiction):
     day, _ = anchored
     for proof in ([], [day.leaf], [system.id_of("other")] * 2):
         with reverts("LeafNotAnchored", day.leaf, unchanged=[site.ledger, house]):
@@ -151,24 +143,18 @@ def test_challengeContradiction_reverts_when_reading_is_not_what_the_device_sign
 ):
     if "isp" in change:
         change = {"isp": contradiction.isp + 1}
-    with reverts(
-        "InvalidDeviceSignature", site.device.meter_id, site.device.address, unchanged=[site.ledger, house]
-    ):
+    with reverts("InvalidDeviceSignature", site.device.meter_id, site.device.address, unchanged=[site.ledger, house]):
         challenge(*anchored, contradiction._replace(**change))
 
 
 def test_challengeContradiction_reverts_when_another_device_signed(site, house, anchored, challenge):
     impostor = Device(site.device.meter_id, site.other_device.key)
     reading = impostor.reading(site.domain, site.first_isp + POSITION, 1, 1)
-    with reverts(
-        "InvalidDeviceSignature", site.device.meter_id, site.device.address, unchanged=[site.ledger, house]
-    ):
+    with reverts("InvalidDeviceSignature", site.device.meter_id, site.device.address, unchanged=[site.ledger, house]):
         challenge(*anchored, reading)
 
 
-def test_challengeContradiction_reverts_when_meter_had_left_service(
-    site, core, house, operator, actors, challenge
-):
+def test_challengeContradiction_reverts_when_meter_had_left_service(site, core, house, operator, actors, challenge):
     left = system.current_isp() + 2
     first_isp = left - POSITION
     core.meters.decommissionMeter(site.device.meter_id, left, {"from": operator})
@@ -189,26 +175,20 @@ def test_challengeContradiction_reverts_when_reading_is_of_another_meter(site, h
 
 
 @pytest.mark.parametrize("position", [-1, -90, ISPS, ISPS + 90])
-def test_challengeContradiction_reverts_when_reading_is_outside_the_day(
-    site, house, anchored, challenge, position
-):
+def test_challengeContradiction_reverts_when_reading_is_outside_the_day(site, house, anchored, challenge, position):
     with reverts("NotContradicted", site.device.meter_id, unchanged=[site.ledger, house]):
         challenge(*anchored, site.reading(position, 1, 1))
 
 
 @pytest.mark.parametrize("position", [0, 1, POSITION, ISPS - 1])
-def test_challengeContradiction_reverts_when_reading_says_the_same(
-    site, house, anchored, challenge, position
-):
+def test_challengeContradiction_reverts_when_reading_says_the_same(site, house, anchored, challenge, position):
     with reverts("NotContradicted", site.device.meter_id, unchanged=[site.ledger, house]):
         challenge(*anchored, site.reading(position, *metering.readings_of()[position]))
 
 
 @pytest.mark.parametrize("position", [0, ISPS - 1])
 @pytest.mark.parametrize("error", [(1, 0), (0, 1), (-1, 1)])
-def test_challengeContradiction_rejects_when_one_wh_differs(
-    site, anchored, challenge, batch, position, error
-):
+def test_challengeContradiction_rejects_when_one_wh_differs(site, anchored, challenge, batch, position, error):
     import_wh, export_wh = metering.readings_of()[position]
     challenge(*anchored, site.reading(position, import_wh + error[0], export_wh + error[1]))
     assert batch()["status"] == 2
@@ -239,9 +219,7 @@ def test_challengeContradiction_rejects_pays_and_emits_event(
     assert event(transaction, "Released")["amount"] == CHALLENGE_REWARD
 
 
-def test_challengeContradiction_pays_what_is_left_when_bond_is_smaller(
-    site, house, operator, actors, challenge
-):
+def test_challengeContradiction_pays_what_is_left_when_bond_is_smaller(site, house, operator, actors, challenge):
     """Three batches anchored on one bond of two and a half rewards, and a fourth that finds it empty."""
     rewards = []
     days = [site.first_isp - back for back in range(4)]
@@ -270,9 +248,7 @@ def test_challengeContradiction_rejects_when_key_was_replaced_since(
     site, core, operator, anchored, challenge, contradiction, batch
 ):
     new = Device(site.device.meter_id, Device.named("new key").key)
-    core.meters.replaceDeviceKey(
-        site.device.meter_id, new.address, system.current_isp() + 1, {"from": operator}
-    )
+    core.meters.replaceDeviceKey(site.device.meter_id, new.address, system.current_isp() + 1, {"from": operator})
     with reverts("InvalidDeviceSignature", site.device.meter_id, site.device.address, unchanged=site.ledger):
         challenge(*anchored, new.reading(site.domain, contradiction.isp, 1, 1))
     challenge(*anchored, contradiction)

@@ -92,17 +92,13 @@ def test_challengeDuplicate_reverts_when_window_ends_this_second(site, house, op
         challenge(*twice)
 
 
-def test_challengeDuplicate_rejects_when_one_second_of_the_window_is_left(
-    site, operator, twice, challenge, batch
-):
+def test_challengeDuplicate_rejects_when_one_second_of_the_window_is_left(site, operator, twice, challenge, batch):
     clock.at(site.window_end(operator) - 1)
     challenge(*twice)
     assert batch()["status"] == 2
 
 
-def test_challengeDuplicate_rejects_pays_and_emits_event(
-    site, house, operator, actors, twice, challenge, batch
-):
+def test_challengeDuplicate_rejects_pays_and_emits_event(site, house, operator, actors, twice, challenge, batch):
     before = batch()
     transaction = challenge(*twice)
     assert batch() == before | {"status": 2}

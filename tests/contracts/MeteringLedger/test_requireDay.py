@@ -204,10 +204,7 @@ def hostile_signatures(site, day):
         "zeros": bytes(65),
         "other key": Device(day.meter_id, NEW_KEY).day(site.domain, day.first_isp, day.values).signature,
         "other values": site.day(1).signature,
-    } | {
-        name: site.device.day(domain, day.first_isp, day.values).signature
-        for name, domain in elsewhere.items()
-    }
+    } | {name: site.device.day(domain, day.first_isp, day.values).signature for name, domain in elsewhere.items()}
 
 
 def test_requireDay_reverts_when_signature_is_not_the_devices(site, anchored):
@@ -238,9 +235,7 @@ def test_requireDay_gives_version_when_clocks_change(site, operator, isp_count):
 @pytest.mark.parametrize(
     ("change_at", "old_signs"), [(ISPS - 1, False), (1, False), (0, False), (ISPS, True), (ISPS + 1, True)]
 )
-def test_requireDay_takes_the_key_at_the_last_isp_when_it_was_replaced(
-    site, core, operator, change_at, old_signs
-):
+def test_requireDay_takes_the_key_at_the_last_isp_when_it_was_replaced(site, core, operator, change_at, old_signs):
     new = Device(site.device.meter_id, NEW_KEY)
     first_isp = day_in_future(
         site,
@@ -259,9 +254,7 @@ def test_requireDay_takes_the_key_at_the_last_isp_when_it_was_replaced(
 
 
 @pytest.mark.parametrize("change_at", [1, 40, ISPS - 1])
-def test_requireDay_takes_the_last_key_when_meter_left_service_during_the_day(
-    site, core, operator, change_at
-):
+def test_requireDay_takes_the_last_key_when_meter_left_service_during_the_day(site, core, operator, change_at):
     """The key was replaced in the ISP before the end: the one of the last ISP in service signs."""
     new = Device(site.device.meter_id, NEW_KEY)
 

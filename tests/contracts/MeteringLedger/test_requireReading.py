@@ -48,9 +48,7 @@ def test_requireReading_reverts_when_meter_was_not_yet_in_service(site):
 )
 def test_requireReading_reverts_when_a_field_is_not_what_was_signed(site, change):
     reading = site.reading(3, 20, 30)
-    changed = {
-        name: value if name == "signature" else getattr(reading, name) + 1 for name, value in change.items()
-    }
+    changed = {name: value if name == "signature" else getattr(reading, name) + 1 for name, value in change.items()}
     with reverts("InvalidDeviceSignature", site.device.meter_id, site.device.address, unchanged=site.ledger):
         site.ledger.requireReading(reading._replace(**changed))
 

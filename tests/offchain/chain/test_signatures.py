@@ -114,9 +114,7 @@ def test_digest_equals_the_example_of_eip_712():
 
 
 def test_digest_equals_eth_account_when_arrays_bytes_and_negative_numbers_are_signed():
-    struct = TypedStruct(
-        "Curve(int32[] netWh,Point[2] ends,bytes note,bytes4 code)Point(int256 at,bool last)"
-    )
+    struct = TypedStruct("Curve(int32[] netWh,Point[2] ends,bytes note,bytes4 code)Point(int256 at,bool last)")
     message = {
         "netWh": [-1, 0, 2**31 - 1],
         "ends": [{"at": -(2**255), "last": False}, {"at": 5, "last": True}],
@@ -226,11 +224,7 @@ def test_recover_fails_when_the_signature_has_another_length(size):
 
 def test_recover_fails_when_s_is_in_the_upper_half():
     signature = sign(b"\x01" * 32, signing_key(SECRET))
-    twin = (
-        signature[:32]
-        + (ORDER - int.from_bytes(signature[32:64])).to_bytes(32)
-        + bytes((55 - signature[64],))
-    )
+    twin = signature[:32] + (ORDER - int.from_bytes(signature[32:64])).to_bytes(32) + bytes((55 - signature[64],))
     with pytest.raises(InvalidSignatureError, match="upper half"):
         recover(b"\x01" * 32, twin)
 

@@ -80,24 +80,18 @@ def test_energy_matrix_marks_missing_when_no_reading(connection):
 
 def test_save_register_states_replaces_when_meter_known(connection):
     save_register_states(connection, [RegisterState(METER, 1, 5, 6, 900)])
-    save_register_states(
-        connection, [RegisterState(METER, 2, 7, 8, 1800), RegisterState(OTHER, 2, 0, 0, 1800)]
-    )
+    save_register_states(connection, [RegisterState(METER, 2, 7, 8, 1800), RegisterState(OTHER, 2, 0, 0, 1800)])
     assert load_register_states(connection)[METER] == RegisterState(METER, 2, 7, 8, 1800)
 
 
 def batch(version=1, root=b"r" * 32):
-    return Batch(
-        0, BatchKind.DAY, "0xoperator", 96, 96, version, root, 2, b"d" * 32, BatchStatus.PENDING, None, 1
-    )
+    return Batch(0, BatchKind.DAY, "0xoperator", 96, 96, version, root, 2, b"d" * 32, BatchStatus.PENDING, None, 1)
 
 
 def test_latest_batch_is_highest_version(connection):
     insert_batch(connection, batch(1))
     second = insert_batch(connection, batch(2, b"q" * 32))
-    assert latest_batch(connection, BatchKind.DAY, "0xoperator", 96) == batch(2, b"q" * 32)._replace(
-        id=second
-    )
+    assert latest_batch(connection, BatchKind.DAY, "0xoperator", 96) == batch(2, b"q" * 32)._replace(id=second)
     assert latest_batch(connection, BatchKind.DAY, "0xother", 96) is None
     assert [b.version for b in batches_by_root(connection, b"q" * 32)] == [2]
 
