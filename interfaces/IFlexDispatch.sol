@@ -99,10 +99,12 @@ interface IFlexDispatch {
     }
 
     /// @notice One prosumer's part of a flex order.
+    /// @dev The baseline curve itself is brought, not its hash: everybody can settle from what the transaction shows, and
+    /// a committed hash that nobody can open, or of another length, is refused.
     struct Dispatch {
         uint64 agreementId;
         bytes quantitiesWh;
-        bytes32 baselineHash;
+        bytes baselineWh;
         bytes32[] baselineProof;
     }
 
@@ -110,7 +112,7 @@ interface IFlexDispatch {
     struct Direct {
         bytes32 connectionId;
         bytes quantitiesWh;
-        bytes32 baselineHash;
+        bytes baselineWh;
         bytes32[] baselineProof;
     }
 
@@ -124,7 +126,7 @@ interface IFlexDispatch {
         IMeteringLedger.Reading reading;
         /// Position of the standby in the list; must be the first that can.
         uint256 standbyIndex;
-        bytes32 standbyBaselineHash;
+        bytes standbyBaselineWh;
         bytes32[] standbyBaselineProof;
     }
 

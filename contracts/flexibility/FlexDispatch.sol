@@ -106,7 +106,7 @@ contract FlexDispatch is IFlexDispatch, Module {
                 part.agreementId,
                 _agreements.termsInForce(part.agreementId),
                 part.quantitiesWh,
-                part.baselineHash,
+                part.baselineWh,
                 part.baselineProof
             );
             _addDispatched(sums, part.quantitiesWh, orderedWh);
@@ -187,20 +187,8 @@ contract FlexDispatch is IFlexDispatch, Module {
         bytes memory taken = _takenCurve(terms, shortfall);
         (bytes memory missing, uint256 shortfallWh) = _missingCurve(terms, shortfall, taken);
         uint256 freed = _rewardCap(terms, shortfall.quantitiesWh, taken);
-        (uint64 agreementId, IAgreementRegistry.Terms memory agreed, bytes memory take) = _firstStandby(
-            context,
-            missing,
-            shortfall.standbyIndex
-        );
-
-        replacementOrderId = _issueAgreed(
-            context,
-            agreementId,
-            agreed,
-            take,
-            shortfall.standbyBaselineHash,
-            shortfall.standbyBaselineProof
-        );
+        bytes memory take;
+        (replacementOrderId, take) = _issueReplacement(context, shortfall, missing);
         uint256 takenWh = 0;
         unchecked {
             for (uint256 p = 0; p < terms.ispCount; ++p) {
@@ -256,8 +244,7 @@ contract FlexDispatch is IFlexDispatch, Module {
             _requireLength(part.quantitiesWh, ispCount);
             terms.prosumer = _requireConnection(part.connectionId, congestionPointId).owner;
             terms.meterId = _requireMeter(part.connectionId);
-            terms.baselineHash = part.baselineHash;
-            _commitments.requireBaseline(baselineCommitmentId, terms.meterId, part.baselineHash, part.baselineProof);
+            terms.baselineHash = _requireBaseline(baselineCommitmentId, terms, part.baselineWh, part.baselineProof);
             _mark(part.connectionId, dayFirstIsp, _positions(part.quantitiesWh));
             locked += _store(terms, part.quantitiesWh);
         }
@@ -374,7 +361,7 @@ contract FlexDispatch is IFlexDispatch, Module {
         uint64 agreementId,
         IAgreementRegistry.Terms memory agreed,
         bytes memory quantities,
-        bytes32 baselineHash,
+        bytes calldata baselineWh,
         bytes32[] calldata baselineProof
     ) private returns (uint64) {
         if (agreed.aggregator != context.aggregator) revert OtherAggregator(agreementId, agreed.aggregator);
@@ -399,9 +386,9 @@ contract FlexDispatch is IFlexDispatch, Module {
             multiplierBps: agreed.multiplierBps,
             missingIsShortfall: agreed.missingIsShortfall,
             quantitiesHash: 0,
-            baselineHash: baselineHash
+            baselineHash: 0
         });
-        _commitments.requireBaseline(context.baselineCommitmentId, terms.meterId, baselineHash, baselineProof);
+        terms.baselineHash = _requireBaseline(context.baselineCommitmentId, terms, baselineWh, baselineProof);
         _openGroup(context.groupId, context.aggregator, context.dayFirstIsp, context.ispCount);
         context.lockedReward += _store(terms, quantities);
         return _lastProsumerOrderId;
@@ -554,6 +541,24 @@ contract FlexDispatch is IFlexDispatch, Module {
         shortfallWh = due - done;
     }
 
+    function _issueReplacement(
+        Context memory context,
+        Shortfall calldata shortfall,
+        bytes memory missing
+    ) private returns (uint64 replacementOrderId, bytes memory take) {
+        uint64 agreementId;
+        IAgreementRegistry.Terms memory agreed;
+        (agreementId, agreed, take) = _firstStandby(context, missing, shortfall.standbyIndex);
+        replacementOrderId = _issueAgreed(
+            context,
+            agreementId,
+            agreed,
+            take,
+            shortfall.standbyBaselineWh,
+            shortfall.standbyBaselineProof
+        );
+    }
+
     /// @dev First of the standby list that can take anything; the caller's hint must name it.
     function _firstStandby(
         Context memory context,
@@ -690,6 +695,18 @@ contract FlexDispatch is IFlexDispatch, Module {
     function _requireMeter(bytes32 connectionId) private view returns (bytes32 meterId) {
         meterId = _meters.meterOf(connectionId);
         if (meterId == 0) revert NoMeter(connectionId);
+    }
+
+    /// @dev The curve itself is brought, not its hash alone: what nobody could show could not be settled either.
+    function _requireBaseline(
+        uint64 commitmentId,
+        OrderTerms memory terms,
+        bytes calldata baselineWh,
+        bytes32[] calldata proof
+    ) private view returns (bytes32 baselineHash) {
+        _requireLength(baselineWh, terms.ispCount);
+        baselineHash = keccak256(baselineWh);
+        _commitments.requireBaseline(commitmentId, terms.meterId, baselineHash, proof);
     }
 
     function _requireNotice(uint64 agreementId, uint256 noticeSeconds, uint256 firstIsp) private view {

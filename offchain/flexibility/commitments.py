@@ -27,11 +27,10 @@ class CommitmentKind(IntEnum):
 
 @dataclass(frozen=True)
 class CommittedCurves:
-    """Curves under one commitment: packed values, hashes and proofs by subject (a meter, an aggregator)."""
+    """Curves under one commitment: packed values and proofs by subject (a meter, a congestion point)."""
 
     commitment_id: int
     packed: Mapping[bytes, bytes]
-    hashes: Mapping[bytes, bytes]
     proofs: Mapping[bytes, list[bytes]]
 
 
@@ -65,8 +64,7 @@ def commit_packed(
     if not curves:
         raise DomainError(f"no curves to commit as {method} for {day.day}")
     subjects = sorted(curves)
-    hashes = {subject: values_hash(curves[subject]) for subject in subjects}
-    tree = MerkleTree([baseline_leaf(s, day.first_isp, day.isp_count, hashes[s]) for s in subjects])
+    tree = MerkleTree([baseline_leaf(s, day.first_isp, day.isp_count, values_hash(curves[s])) for s in subjects])
     data_hash = keccak(b"".join(subject + curves[subject] for subject in subjects))
     name = kind.name.lower()
     with store.write() as connection:
@@ -108,4 +106,4 @@ def commit_packed(
     with store.write() as connection:
         commit_curves(connection, row, method, subjects, made_at)
     proofs = dict(zip(subjects, tree.proofs(), strict=True))
-    return CommittedCurves(commitment_id, dict(curves), hashes, proofs)
+    return CommittedCurves(commitment_id, dict(curves), proofs)

@@ -102,7 +102,7 @@ def dispatch_calls(
         {
             "agreementId": agreement_id,
             "quantitiesWh": quantities,
-            "baselineHash": baselines.hashes[meter_id],
+            "baselineWh": baselines.packed[meter_id],
             "baselineProof": baselines.proofs[meter_id],
         }
         for agreement_id, meter_id, quantities in parts

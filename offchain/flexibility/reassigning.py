@@ -80,7 +80,7 @@ def reassign(
                 "signature": reading.signature,
             },
             "standbyIndex": index,
-            "standbyBaselineHash": baselines.hashes[meter_id],
+            "standbyBaselineWh": baselines.packed[meter_id],
             "standbyBaselineProof": baselines.proofs[meter_id],
         }
         try:

@@ -288,7 +288,7 @@ class _Site:
                 {
                     "connectionId": prosumer.connection_id,
                     "quantitiesWh": pack_quantities(curve),
-                    "baselineHash": committed.hashes[prosumer.meter_id],
+                    "baselineWh": committed.packed[prosumer.meter_id],
                     "baselineProof": committed.proofs[prosumer.meter_id],
                 }
             )

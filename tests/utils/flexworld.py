@@ -144,7 +144,7 @@ class World:
         fields = {
             "agreementId": home.agreement_id,
             "quantitiesWh": packed,
-            "baselineHash": home.baseline_hash,
+            "baselineWh": home.packed_baseline,
             "baselineProof": self.proof(home),
         }
         return tuple((fields | changed).values())
@@ -189,7 +189,7 @@ class World:
             "takenWh": b"",
             "reading": self.reading(home, position, delivered),
             "standbyIndex": index,
-            "standbyBaselineHash": standby.baseline_hash,
+            "standbyBaselineWh": standby.packed_baseline,
             "standbyBaselineProof": self.proof(standby),
         }
         return tuple((fields | changed).values())

@@ -66,7 +66,7 @@ def test_cancelProsumerOrder_reverts_when_order_is_direct(world, actors):
         96,
         1_000,
         world.commitment_ids[home.terms.aggregator],
-        [(home.connection_id, curve(QUANTITIES), home.baseline_hash, world.proof(home))],
+        [(home.connection_id, curve(QUANTITIES), home.packed_baseline, world.proof(home))],
         {"from": actors.module},
     )
     (direct,) = issued(tx)

@@ -26,7 +26,7 @@ import brownie
 import pytest
 
 from offchain.chain.agreements import Action, AgreementStatus
-from offchain.chain.leaves import baseline_leaf
+from offchain.chain.leaves import baseline_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
 from tests.reference.settlement import largest_reward
 from tests.utils import clock, flexworld
@@ -181,16 +181,16 @@ def test_dispatch_reverts_when_connection_has_no_meter(world, actors):
         dispatch(world)
 
 
-@pytest.mark.parametrize("wrong", ["hash", "proof"])
+@pytest.mark.parametrize("wrong", ["curve", "proof"])
 def test_dispatch_reverts_when_baseline_was_not_committed(world, wrong):
     home = world.home
     changed = (
-        {"baselineHash": world.other_home.baseline_hash}
-        if wrong == "hash"
+        {"baselineWh": world.other_home.packed_baseline}
+        if wrong == "curve"
         else {"baselineProof": world.proof(world.other_home)}
     )
     leaf = world.commitments.baselineLeaf(
-        home.device.meter_id, world.day, ISP_COUNT, changed.get("baselineHash", home.baseline_hash)
+        home.device.meter_id, world.day, ISP_COUNT, values_hash(changed.get("baselineWh", home.packed_baseline))
     )
     with reverts(
         "LeafNotCommitted", world.commitment_ids[home.terms.aggregator], plain(leaf), unchanged=world.contracts
@@ -278,9 +278,15 @@ def direct(world, day, quantities):
         ISP_COUNT,
         1_000,
         commitment_id,
-        [(home.connection_id, curve(quantities), home.baseline_hash, tree.proof(0))],
+        [(home.connection_id, curve(quantities), home.packed_baseline, tree.proof(0))],
         {"from": world.actors.module},
     )
+
+
+def test_dispatch_reverts_when_baseline_has_another_length(world):
+    """A committed hash of something else than a curve of the day could never be settled."""
+    with reverts("CurveLength", 4 * 92, 4 * ISP_COUNT, unchanged=world.contracts):
+        dispatch(world, baselineWh=world.home.packed_baseline[: 4 * 92])
 
 
 def commit(world, home, day):

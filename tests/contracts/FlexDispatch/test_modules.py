@@ -30,7 +30,7 @@ def issue_direct(world, *homes, sender=None, payer=None, quantities=QUANTITIES, 
         fields = {
             "connectionId": home.connection_id,
             "quantitiesWh": quantities if isinstance(quantities, bytes) else curve(quantities),
-            "baselineHash": home.baseline_hash,
+            "baselineWh": home.packed_baseline,
             "baselineProof": world.proof(home),
         }
         parts.append(tuple((fields | changed).values()))
@@ -94,10 +94,16 @@ def test_issueDirect_reverts_when_connection_has_no_meter(world, actors):
 
 
 def test_issueDirect_reverts_when_baseline_was_not_committed(world):
-    leaf = plain(world.commitments.baselineLeaf(world.home.device.meter_id, world.day, ISP_COUNT, b"\x01" * 32))
+    other = world.other_home
+    leaf = plain(world.commitments.baselineLeaf(world.home.device.meter_id, world.day, ISP_COUNT, other.baseline_hash))
     commitment_id = world.commitment_ids[world.actors.aggregator.address]
     with reverts("LeafNotCommitted", commitment_id, leaf, unchanged=world.contracts):
-        issue_direct(world, world.home, baselineHash=b"\x01" * 32)
+        issue_direct(world, world.home, baselineWh=other.packed_baseline)
+
+
+def test_issueDirect_reverts_when_baseline_has_another_length(world):
+    with reverts("CurveLength", 0, 4 * ISP_COUNT, unchanged=world.contracts):
+        issue_direct(world, world.home, baselineWh=b"")
 
 
 def test_issueDirect_reverts_when_curve_is_wrong(world):

@@ -165,7 +165,12 @@ def test_reassign_reverts_when_baseline_of_standby_was_not_committed(world, open
     )
     commitment_id = world.commitment_ids[world.actors.aggregator.address]
     with reverts("LeafNotCommitted", commitment_id, plain(leaf), unchanged=world.contracts):
-        call(world, opened, standbyBaselineHash=world.second_standby.baseline_hash)
+        call(world, opened, standbyBaselineWh=world.second_standby.packed_baseline)
+
+
+def test_reassign_reverts_when_baseline_of_standby_has_another_length(world, opened):
+    with reverts("CurveLength", 4 * 95, 4 * 96, unchanged=world.contracts):
+        call(world, opened, standbyBaselineWh=world.standby.packed_baseline[4:])
 
 
 # ---------------------------------------------------------------------- takes over

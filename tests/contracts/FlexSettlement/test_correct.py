@@ -265,7 +265,7 @@ def test_correct_settles_a_direct_order_between_dso_and_prosumer(world, actors):
         ISP_COUNT,
         150_000,
         world.commitment_ids[actors.aggregator.address],
-        [(home.connection_id, curve({72: 1_000}), home.baseline_hash, world.proof(home))],
+        [(home.connection_id, curve({72: 1_000}), home.packed_baseline, world.proof(home))],
         {"from": actors.module},
     )
     (order,) = issued(tx)

@@ -202,7 +202,7 @@ def direct(world, actors):
         ISP_COUNT,
         150_000,
         world.commitment_ids[actors.aggregator.address],
-        [(home.connection_id, curve({72: 1_000}), home.baseline_hash, world.proof(home))],
+        [(home.connection_id, curve({72: 1_000}), home.packed_baseline, world.proof(home))],
         {"from": actors.module},
     )
     return issued(tx)[0]

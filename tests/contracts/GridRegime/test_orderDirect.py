@@ -198,7 +198,7 @@ def test_orderDirect_hands_the_orders_to_dispatch(flex, regime, orange, baseline
         "ispCount": 96,
         "rate": fx.REGULATED_RATE,
         "baselineCommitmentId": baseline,
-        "ordersHash": fx.keccak(encode(["(bytes32,bytes,bytes32,bytes32[])[]"], [orders])),
+        "ordersHash": fx.keccak(encode(["(bytes32,bytes,bytes,bytes32[])[]"], [orders])),
     }
     assert event(tx, "DirectControlUsed") == {
         "congestionPointId": fx.POINT,

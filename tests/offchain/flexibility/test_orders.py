@@ -64,7 +64,7 @@ def test_taken_wh_is_zero_everywhere_when_nothing_was_taken_over():
 @pytest.mark.parametrize("count", [0, 1, ORDERS_PER_TRANSACTION, ORDERS_PER_TRANSACTION + 1])
 def test_dispatch_calls_come_in_portions(suite, count):
     baselines = CommittedCurves(
-        3, {}, {meter(i): b"h%d" % i for i in range(count)}, {meter(i): [b"p%d" % i] for i in range(count)}
+        3, {meter(i): b"b%d" % i for i in range(count)}, {meter(i): [b"p%d" % i] for i in range(count)}
     )
     parts = [(100 + i, meter(i), curve({40: i})) for i in range(count)]
     calls = dispatch_calls(suite, 8, curve({40: 1}), parts, baselines)
@@ -77,5 +77,5 @@ def test_dispatch_calls_come_in_portions(suite, count):
         assert (function, flex_order_id, ordered) == ("dispatch", 8, curve({40: 1}))
         for struct in structs:
             number = struct["agreementId"] - 100
-            assert struct["baselineHash"] == b"h%d" % number
+            assert struct["baselineWh"] == b"b%d" % number
             assert struct["baselineProof"] == [b"p%d" % number]

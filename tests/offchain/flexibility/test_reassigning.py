@@ -63,8 +63,7 @@ def run(dispatch, standby=(11, 12, 13)):
     meters = {agreement: meter(agreement) for agreement in standby}
     baselines = CommittedCurves(
         1,
-        {meter(1): BASELINE},
-        {m: b"hash" + m for m in meters.values()},
+        {meter(1): BASELINE} | {m: b"baseline" + m for m in meters.values()},
         {m: [b"proof" + m] for m in meters.values()},
     )
     count = reassign(suite, None, lambda: order(1), reading(5_000), baselines, list(standby), meters, records.append)
@@ -87,8 +86,8 @@ def test_reassign_goes_on_with_the_same_one_while_it_can_take():
 def test_reassign_follows_the_contract_when_the_guess_was_wrong():
     count, suite, _ = run(Dispatch([1, 2]))
     assert count == 2
-    tried = [(args[1]["standbyIndex"], args[1]["standbyBaselineHash"]) for _, _, args in suite.sent]
-    assert tried[:2] == [(0, b"hash" + meter(11)), (1, b"hash" + meter(12))]
+    tried = [(args[1]["standbyIndex"], args[1]["standbyBaselineWh"]) for _, _, args in suite.sent]
+    assert tried[:2] == [(0, b"baseline" + meter(11)), (1, b"baseline" + meter(12))]
 
 
 def test_reassign_stops_when_the_list_is_at_its_end():
