@@ -1,5 +1,11 @@
-"""The port that every source of metered values implements."""
+"""The ports that sources implement, and the three kinds of values that they deliver.
 
+Cumulative registers and interval energies become certified readings; observations are telemetry for control and
+for the near-real-time channel, and are never settled.
+"""
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 
@@ -29,6 +35,72 @@ class MeterReading(NamedTuple):
     export_register_wh: int
     register_bits: int
     faulty: bool
+
+
+class IntervalEnergy(NamedTuple):
+    """Energy of one ISP as a device or a file states it, for devices without readable registers.
+
+    Attributes
+    ----------
+    isp : int
+        ISP index, floor(unix / 900).
+    import_wh, export_wh : int
+        Energy taken from the grid and given to it in that ISP [Wh].
+    reported_at : int
+        When it was received [UTC s]; a later report of the same ISP is a correction.
+    """
+
+    meter_id: bytes
+    isp: int
+    import_wh: int
+    export_wh: int
+    reported_at: int
+
+
+class Quantity(StrEnum):
+    """What an observation says, with its unit; power is positive when it is taken from the grid or by the device."""
+
+    ACTIVE_POWER = "active_power_w"
+    REACTIVE_POWER = "reactive_power_var"
+    VOLTAGE = "voltage_v"
+    CURRENT = "current_a"
+    FREQUENCY = "frequency_hz"
+    STATE_OF_CHARGE = "state_of_charge_percent"
+    STATUS = "status"
+    TEMPERATURE = "temperature_c"
+    IRRADIANCE = "irradiance_w_m2"
+    WIND_SPEED = "wind_speed_m_s"
+    PRICE = "price_utoken_per_kwh"
+
+
+class Observation(NamedTuple):
+    """One value of telemetry.
+
+    Attributes
+    ----------
+    device_id : str
+        Name of the device in the configuration of the site.
+    phase : int
+        1 to 3, or 0 for the whole device.
+    observed_at, received_at : int
+        When it was measured by the device's clock, and when it arrived [UTC s].
+    """
+
+    device_id: str
+    quantity: Quantity
+    phase: int
+    value: float
+    observed_at: int
+    received_at: int
+
+
+class EventSource(Protocol):
+    """Devices that speak on their own: a broker, a central system, a context broker, a file that is replayed."""
+
+    def values(self) -> AsyncIterator[MeterReading | IntervalEnergy | Observation]:
+        """Values as they come, for ever or until the source is exhausted; reconnects on its own, and raises
+        ``PermanentError`` only when going on is pointless (credentials refused, file malformed)."""
+        ...
 
 
 class MeterSource(Protocol):
