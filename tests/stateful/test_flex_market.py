@@ -21,6 +21,8 @@ from tests.utils.reverts import error_text
 
 POSITIONS = (72, 73, 74)
 RATES = (333, 1_001, 1, 0, 333, 1_001, 300_001)
+SET_UP_SECONDS = 60
+"""What the fixtures may take by the machine's clock."""
 FUNDS = 9_000
 """Free balance of each party [uToken]: little, so that it sometimes does not suffice."""
 
@@ -63,7 +65,7 @@ def make_machine(flex, reference=FlexMarketReference, summed=KINDS, closed=True)
             chain.revert()
             super().__init__()
             self.parties = parties
-            self.now = flex.now
+            self.now = flex.now + SET_UP_SECONDS
             self.reference = reference(
                 actors.dso.address,
                 dict(commitments),
@@ -328,7 +330,7 @@ def funded(flex):
         house.withdraw(account, house.balanceOf(account) - FUNDS, {"from": account})
     for number, aggregator in enumerate(parties[1:], start=1):
         assert fx.commit_baseline(flex, aggregator) == number
-    clock.move_to(flex.now)
+    clock.move_to(flex.now + SET_UP_SECONDS)
     return flex
 
 
