@@ -5,7 +5,7 @@ for the near-real-time channel, and are never settled.
 """
 
 from collections.abc import AsyncIterator
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
 
 
@@ -62,15 +62,35 @@ class Quantity(StrEnum):
 
     ACTIVE_POWER = "active_power_w"
     REACTIVE_POWER = "reactive_power_var"
+    REACTIVE_ENERGY_Q1 = "reactive_energy_q1_varh"
+    REACTIVE_ENERGY_Q2 = "reactive_energy_q2_varh"
+    REACTIVE_ENERGY_Q3 = "reactive_energy_q3_varh"
+    REACTIVE_ENERGY_Q4 = "reactive_energy_q4_varh"
+    SESSION_ENERGY = "session_energy_wh"
     VOLTAGE = "voltage_v"
     CURRENT = "current_a"
     FREQUENCY = "frequency_hz"
     STATE_OF_CHARGE = "state_of_charge_percent"
+    RANGE = "range_km"
+    TIME_TO_FULL = "time_to_full_min"
+    PLUGS_IN_USE = "plugs_in_use"
     STATUS = "status"
     TEMPERATURE = "temperature_c"
     IRRADIANCE = "irradiance_w_m2"
     WIND_SPEED = "wind_speed_m_s"
     PRICE = "price_utoken_per_kwh"
+
+
+class DeviceStatus(IntEnum):
+    """Value of an observation of ``Quantity.STATUS``."""
+
+    UNAVAILABLE = 0
+    AVAILABLE = 1
+    CONNECTED = 2
+    CHARGING = 3
+    SUSPENDED = 4
+    RESERVED = 5
+    FAULTED = 6
 
 
 class Observation(NamedTuple):
@@ -100,6 +120,17 @@ class EventSource(Protocol):
     def values(self) -> AsyncIterator[MeterReading | IntervalEnergy | Observation]:
         """Values as they come, for ever or until the source is exhausted; reconnects on its own, and raises
         ``PermanentError`` only when going on is pointless (credentials refused, file malformed)."""
+        ...
+
+    def taken(self, count: int) -> None:
+        """The first ``count`` of the delivered values that were not taken before are on disk. Only then does the source
+        acknowledge them to who sent them: what was not taken comes again after a crash. Take what there is
+        at least every second; who sends may wait for it."""
+        ...
+
+    async def probe(self) -> str:
+        """Reach the other side once, without ``values``, and say what answered.
+        Raises ``TransientError`` or ``PermanentError``."""
         ...
 
 

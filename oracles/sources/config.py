@@ -1,0 +1,51 @@
+"""What the configurations of sources share: meter ids, and secrets that are only named."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, model_validator
+
+from offchain.domain.errors import PermanentError
+
+
+def _meter_id(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = bytes.fromhex(value.removeprefix("0x"))
+        except ValueError as exc:
+            raise ValueError("a meter id is written as 64 hexadecimal digits") from exc
+    if isinstance(value, bytes) and len(value) != 32:
+        raise ValueError(f"a meter id has 32 bytes, not {len(value)}")
+    return value
+
+
+MeterId = Annotated[bytes, BeforeValidator(_meter_id)]
+"""Salted commitment to a meter's serial number: 32 bytes, hexadecimal in files."""
+
+
+class Secret(BaseModel, extra="forbid", frozen=True):
+    """Where a password or token is found; it never stands in a configuration itself."""
+
+    file: Path | None = None
+    env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Secret":
+        if (self.file is None) == (self.env is None):
+            raise ValueError("name either a file or an environment variable (env)")
+        return self
+
+    def read(self) -> str:
+        """The secret, without surrounding blanks."""
+        if self.env is not None:
+            value, where = os.environ.get(self.env, ""), f"environment variable {self.env}"
+        else:
+            where = f"file {self.file}"
+            try:
+                value = self.file.read_text(encoding="utf-8")
+            except OSError as exc:
+                raise PermanentError(f"secret in {where} cannot be read: {exc.strerror}") from exc
+        if not value.strip():
+            raise PermanentError(f"secret in {where} is empty", hint="put the password or token there")
+        return value.strip()
