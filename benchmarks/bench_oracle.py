@@ -87,7 +87,7 @@ def source_to_outbox(folder: Path, meter_count: int, isps: int) -> tuple[float, 
             for boundary in range(DAY.first_isp, DAY.first_isp + isps + 1):
                 clock.advance_to(isp_start(boundary))
                 step, now = boundary - DAY.first_isp, boundary * 900
-                pipeline.ingest(MeterReading(m, now, now, 100 * step, 3 * step, 32, False) for m in meter_ids)
+                pipeline.ingest(MeterReading(m, now, now, 100 * step, 3 * step, False, 2**32) for m in meter_ids)
                 if step:
                     batcher.close_isp(boundary - 1)
 
@@ -104,7 +104,7 @@ def close_day(folder: Path, meter_count: int) -> tuple[float, float]:
         pipeline = MeteringPipeline(store, points, signer, clock)
         for boundary in range(DAY.first_isp, DAY.end_isp + 1):
             now, step = boundary * 900, boundary - DAY.first_isp
-            pipeline.ingest(MeterReading(m, now, now, 100 * step, 3 * step, 32, False) for m in meter_ids)
+            pipeline.ingest(MeterReading(m, now, now, 100 * step, 3 * step, False, 2**32) for m in meter_ids)
         clock.advance_to(isp_start(DAY.end_isp))
         return timed(lambda: Batcher(store, OPERATOR, meter_ids, signer, clock).close_day(DAY))
 

@@ -126,8 +126,9 @@ def normalise(
     export_wh = state.export_register_wh - previous.export_register_wh
     quality = Quality.GOOD
     if import_wh < 0 or export_wh < 0:
-        modulus = 1 << reading.register_bits
-        import_wh, export_wh = import_wh % modulus, export_wh % modulus
+        if reading.modulus_wh is None:
+            return Normalised(None, Rejection.RESET, state)
+        import_wh, export_wh = import_wh % reading.modulus_wh, export_wh % reading.modulus_wh
         quality |= Quality.WRAPPED
     span_s = SECONDS_PER_ISP + settings.boundary_tolerance_s
     if import_wh > _limit_wh(point.max_import_w, span_s) or export_wh > _limit_wh(point.max_export_w, span_s):

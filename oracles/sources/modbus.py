@@ -169,6 +169,6 @@ class ModbusMeterSource:
             meter_clock=None if map_.meter_clock is None else map_.meter_clock.integer(words, first),
             import_register_wh=map_.import_wh.integer(words, first),
             export_register_wh=map_.export_wh.integer(words, first),
-            register_bits=map_.register_bits,
             faulty=map_.status is not None and bool(map_.status.integer(words, first) & map_.fault_mask),
+            modulus_wh=1 << map_.register_bits,
         )

@@ -22,10 +22,10 @@ class MeterReading(NamedTuple):
         What the meter's own clock said [UTC s]; ``None`` when it has none.
     import_register_wh, export_register_wh : int
         Active energy taken from the grid (OBIS 1.8.0) and given to it (2.8.0) since installation [Wh].
-    register_bits : int
-        Width of both registers; they wrap at ``2 ** register_bits``.
     faulty : bool
         Whether the meter reports a fault of itself.
+    modulus_wh : int or None
+        Where both registers start again from zero [Wh]; ``None`` when they never do.
     """
 
     meter_id: bytes
@@ -33,8 +33,8 @@ class MeterReading(NamedTuple):
     meter_clock: int | None
     import_register_wh: int
     export_register_wh: int
-    register_bits: int
-    faulty: bool
+    faulty: bool = False
+    modulus_wh: int | None = None
 
 
 class IntervalEnergy(NamedTuple):

@@ -42,7 +42,7 @@ def main(path: str, first_boundary: int) -> None:
             clock.advance_to(isp_start(boundary))
             now = boundary * 900
             pipeline.ingest(
-                MeterReading(meter_id, now, now, register_wh(number, boundary), 0, 32, False)
+                MeterReading(meter_id, now, now, register_wh(number, boundary), 0, False, 2**32)
                 for number, meter_id in enumerate(METER_IDS)
             )
             if boundary > DAY.first_isp:

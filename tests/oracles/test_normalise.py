@@ -26,9 +26,11 @@ LIMIT_WH = 10_000 * 960 // 3600 + 1
 BEFORE = RegisterState(METER, BOUNDARY, 5_000, 7_000, BOUNDARY * 900)
 
 
-def read(boundary=BOUNDARY + 1, import_wh=6_000, export_wh=7_500, *, bits=32, faulty=False, late_s=0, skew_s=0):
+def read(
+    boundary=BOUNDARY + 1, import_wh=6_000, export_wh=7_500, *, modulus_wh=2**32, faulty=False, late_s=0, skew_s=0
+):
     now = boundary * 900 + late_s
-    return MeterReading(METER, now, now + skew_s, import_wh, export_wh, bits, faulty)
+    return MeterReading(METER, now, now + skew_s, import_wh, export_wh, faulty, modulus_wh)
 
 
 def run(reading, previous=BEFORE):
@@ -85,11 +87,16 @@ def test_normalise_starts_when_meter_is_new():
     assert outcome.state.boundary == BOUNDARY + 1
 
 
-@pytest.mark.parametrize("bits", [32, 64])
-def test_normalise_flags_when_counter_wrapped(bits):
-    previous = BEFORE._replace(import_register_wh=(1 << bits) - 100)
-    energy = run(read(import_wh=900, export_wh=7_000, bits=bits), previous).energy
+@pytest.mark.parametrize("modulus_wh", [2**32, 2**64, 10**9])
+def test_normalise_flags_when_counter_wrapped(modulus_wh):
+    previous = BEFORE._replace(import_register_wh=modulus_wh - 100)
+    energy = run(read(import_wh=900, export_wh=7_000, modulus_wh=modulus_wh), previous).energy
     assert energy == IspEnergy(METER, BOUNDARY, 1_000, 0, Quality.WRAPPED)
+
+
+def test_normalise_leaves_out_when_counter_fell_that_never_wraps():
+    reading = read(import_wh=4_999, modulus_wh=None)
+    assert run(reading)[:2] == (None, Rejection.RESET)
 
 
 @pytest.mark.parametrize("skew_s", [31, -31, -86_400])

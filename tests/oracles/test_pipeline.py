@@ -19,7 +19,7 @@ def pipeline(store, points, signer, clock):
 
 
 def read(meter_id, boundary, import_wh=0, export_wh=0):
-    return MeterReading(meter_id, boundary * 900, boundary * 900, import_wh, export_wh, 32, False)
+    return MeterReading(meter_id, boundary * 900, boundary * 900, import_wh, export_wh, False, 2**32)
 
 
 def stored(store, meter_id, day):
