@@ -35,6 +35,25 @@ class Quality(IntFlag):
     GOOD = 0
     WRAPPED = 1
     CLOCK_SKEW = 2
+    STATED = 4
+    LATE = 8
+    CORRECTED = 16
+    DEVICE_SIGNED = 32
+
+    @property
+    def reasons(self) -> list[str]:
+        """Each flag in words."""
+        return [_REASONS[flag] for flag in Quality(self)]
+
+
+_REASONS = {
+    Quality.WRAPPED: "counter rolled over in this ISP",
+    Quality.CLOCK_SKEW: "clock of the meter is off",
+    Quality.STATED: "energy stated by the device, not computed from its registers",
+    Quality.LATE: "arrived late",
+    Quality.CORRECTED: "replaces another value",
+    Quality.DEVICE_SIGNED: "signed by the device itself",
+}
 
 
 class Rejection(StrEnum):
@@ -50,23 +69,45 @@ class Rejection(StrEnum):
     IMPLAUSIBLE = "more than the connection allows"
     STUCK = "registers stand still"
     FAULTY = "meter reports a fault"
+    FUTURE = "from the future"
+    OUT_OF_SERVICE = "meter was not in service"
+    FLOOD = "more values than the meter may send"
+    BAD_SIGNATURE = "not signed by the device"
+    PUBLISHED = "correction of a reading whose signature was published"
 
 
 @dataclass(frozen=True, slots=True)
 class MeteringPoint:
-    """A meter and what its connection can take and give [W]: the plausibility limits."""
+    """A meter and what its connection can take and give [W]: the plausibility limits.
+
+    Attributes
+    ----------
+    first_isp, end_isp : int, int or None
+        In service from ``first_isp`` up to, without, ``end_isp``.
+    device_key : str or None
+        Address of the key of a device that signs itself; the gateway signs for others.
+    """
 
     meter_id: bytes
     max_import_w: int
     max_export_w: int
+    first_isp: int = 0
+    end_isp: int | None = None
+    device_key: str | None = None
+
+    def in_service(self, isp: int) -> bool:
+        return self.first_isp <= isp and (self.end_isp is None or isp < self.end_isp)
 
 
 @dataclass(frozen=True, slots=True)
 class NormaliserSettings:
-    """How far from a boundary registers may be read, and how wrong a meter's clock may be unflagged [s]."""
+    """How far from a boundary registers may be read, how wrong a meter's clock may be unflagged, how far ahead of
+    the gateway's clock a value may be, and after how long it counts as late [s]."""
 
     boundary_tolerance_s: int = 60
     max_clock_skew_s: int = 30
+    future_tolerance_s: int = 60
+    late_after_s: int = 1_800
 
 
 class IspEnergy(NamedTuple):
@@ -131,7 +172,7 @@ def normalise(
         import_wh, export_wh = import_wh % reading.modulus_wh, export_wh % reading.modulus_wh
         quality |= Quality.WRAPPED
     span_s = SECONDS_PER_ISP + settings.boundary_tolerance_s
-    if import_wh > _limit_wh(point.max_import_w, span_s) or export_wh > _limit_wh(point.max_export_w, span_s):
+    if import_wh > limit_wh(point.max_import_w, span_s) or export_wh > limit_wh(point.max_export_w, span_s):
         wrapped = Quality.WRAPPED in quality
         return Normalised(None, Rejection.RESET if wrapped else Rejection.IMPLAUSIBLE, state)
     skewed = reading.meter_clock is not None and (
@@ -142,6 +183,6 @@ def normalise(
     return Normalised(IspEnergy(reading.meter_id, boundary - 1, import_wh, export_wh, quality), None, state)
 
 
-def _limit_wh(max_w: int, span_s: int) -> int:
+def limit_wh(max_w: int, span_s: int) -> int:
     """Most energy that a connection can move between two reads [Wh], rounded up, below the missing mark."""
     return min(-(-max_w * span_s // SECONDS_PER_HOUR), MISSING - 1)

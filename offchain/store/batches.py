@@ -107,3 +107,11 @@ def meter_days_of(connection: Connection, batch_id: int) -> list[MeterDayRow]:
     """Meter-days of a batch in leaf order (by meter id)."""
     query = select(*_DAY_COLUMNS).where(meter_days.c.batch_id == batch_id).order_by(meter_days.c.meter_id)
     return [MeterDayRow(*row) for row in connection.execute(query)]
+
+
+def published_at(connection: Connection, isp: int) -> int | None:
+    """When the signed readings of an ISP were last put into an intraday batch [UTC s]; ``None`` when never."""
+    query = select(func.max(batches.c.belief_time)).where(
+        batches.c.kind == BatchKind.INTRADAY, batches.c.first_isp == isp
+    )
+    return connection.execute(query).scalar()

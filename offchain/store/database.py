@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from offchain.domain.errors import AdapterError, PermanentError, TransientError
-from offchain.store.tables import APPLICATION_ID, SCHEMA_VERSION, metadata, store_meta
+from offchain.store.tables import ADDED_TO, APPLICATION_ID, SCHEMA_VERSION, metadata, store_meta
 
 BUSY_TIMEOUT_S = 30
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -184,6 +184,11 @@ def _ensure_schema(store: Store, create: bool) -> None:
                 connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
             metadata.create_all(connection)
             insert_ignore(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
+    elif version.isdigit() and int(version) in ADDED_TO:
+        if create:
+            with store.write() as connection:
+                metadata.create_all(connection)
+                upsert(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
     elif version != str(SCHEMA_VERSION):
         raise PermanentError(
             f"store {store.name}: schema version {version}, this program reads {SCHEMA_VERSION}",

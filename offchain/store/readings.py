@@ -1,14 +1,17 @@
 """Readings per meter and ISP, and the register state that the next reading is the difference to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select, tuple_
 
 from offchain.domain.curves import MISSING
 from offchain.store.database import insert_ignore, upsert
-from offchain.store.tables import readings, register_states
+from offchain.store.tables import estimates, readings, register_states, rejections, superseded_readings
+
+_KEYS_PER_QUERY = 400
+"""SQLite limits the number of values in a statement."""
 
 
 class ReadingRow(NamedTuple):
@@ -34,12 +37,76 @@ class RegisterState(NamedTuple):
     meter_clock: int | None
 
 
+class EstimateRow(NamedTuple):
+    """Energy of an ISP that nobody measured [Wh], and how it was estimated; never signed, never settled."""
+
+    meter_id: bytes
+    isp: int
+    import_wh: int
+    export_wh: int
+    method: str
+    belief_time: int
+
+
 _READING_COLUMNS = [readings.c[name] for name in ReadingRow._fields]
 
 
 def insert_readings(connection: Connection, rows: Sequence[ReadingRow]) -> int:
     """Store readings and return how many are new; one of the same meter and ISP stays as it was."""
     return insert_ignore(connection, readings, [row._asdict() for row in rows])
+
+
+def readings_at(connection: Connection, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], ReadingRow]:
+    """Readings by (ISP, meter id), those of ``keys`` that exist."""
+    found = {}
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        part = keys[start : start + _KEYS_PER_QUERY]
+        query = select(*_READING_COLUMNS).where(tuple_(readings.c.isp, readings.c.meter_id).in_(part))
+        for row in connection.execute(query):
+            found[row.isp, row.meter_id] = ReadingRow(*row)
+    return found
+
+
+def correct_readings(
+    connection: Connection, pairs: Sequence[tuple[ReadingRow, ReadingRow]], *, superseded_at: int
+) -> None:
+    """Replace readings, (before, after) of the same meter and ISP each; what they said before is kept."""
+    if not pairs:
+        return
+    connection.execute(
+        insert(superseded_readings), [old._asdict() | {"superseded_at": superseded_at} for old, _ in pairs]
+    )
+    upsert(connection, readings, [new._asdict() for _, new in pairs])
+
+
+def save_estimates(connection: Connection, rows: Sequence[EstimateRow]) -> None:
+    """Keep estimates beside the readings; a later one replaces an earlier one."""
+    upsert(connection, estimates, [row._asdict() for row in rows])
+
+
+def estimates_of_meter(connection: Connection, meter_id: bytes, first_isp: int, end_isp: int) -> list[EstimateRow]:
+    """Estimates of one meter in ``[first_isp, end_isp)`` where there is no reading, by ISP."""
+    measured = select(readings.c.isp).where(readings.c.isp == estimates.c.isp, readings.c.meter_id == meter_id).exists()
+    query = (
+        select(*(estimates.c[name] for name in EstimateRow._fields))
+        .where(estimates.c.meter_id == meter_id, estimates.c.isp >= first_isp, estimates.c.isp < end_isp, ~measured)
+        .order_by(estimates.c.isp)
+    )
+    return [EstimateRow(*row) for row in connection.execute(query)]
+
+
+def save_rejections(connection: Connection, counts: Mapping[tuple[bytes, str], int], *, now: int) -> None:
+    """Replace the counters of rejected values, by meter and reason."""
+    upsert(
+        connection,
+        rejections,
+        [{"meter_id": m, "reason": r, "count": count, "last_at": now} for (m, r), count in counts.items()],
+    )
+
+
+def load_rejections(connection: Connection) -> dict[tuple[bytes, str], int]:
+    """How many values were rejected so far, by meter and reason."""
+    return {(row.meter_id, row.reason): row.count for row in connection.execute(select(rejections))}
 
 
 def readings_of_isp(connection: Connection, isp: int) -> list[ReadingRow]:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -19,7 +20,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+ADDED_TO = {1}
+"""Older versions that this one only adds tables to: such a store is brought up to date when it is opened."""
 APPLICATION_ID = 0x67726970
 """Marks an SQLite file as ours ("grip")."""
 
@@ -51,6 +54,88 @@ readings = Table(
     PrimaryKeyConstraint("isp", "meter_id"),
     Index("ix_readings_meter", "meter_id", "isp"),
     sqlite_with_rowid=False,
+)
+
+# A reading that was corrected: what it said before, with the signature that must never be shown again.
+superseded_readings = Table(
+    "superseded_readings",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("isp", Integer, nullable=False),
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("import_wh", BigInteger, nullable=False),
+    Column("export_wh", BigInteger, nullable=False),
+    Column("quality", Integer, nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("superseded_at", BigInteger, nullable=False),
+    Index("ix_superseded_meter", "meter_id", "isp"),
+)
+
+# Beside the readings, never among them: nobody signs an estimate.
+estimates = Table(
+    "estimates",
+    metadata,
+    Column("isp", Integer, nullable=False),
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("import_wh", BigInteger, nullable=False),
+    Column("export_wh", BigInteger, nullable=False),
+    Column("method", String(32), nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("isp", "meter_id"),
+    sqlite_with_rowid=False,
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("meter_id", "reason"),
+    sqlite_with_rowid=False,
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("device_id", String(64), nullable=False),
+    Column("quantity", String(32), nullable=False),
+    Column("phase", Integer, nullable=False),
+    Column("observed_at", BigInteger, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device_id", "quantity", "phase", "observed_at"),
+    Index("ix_observations_age", "received_at"),
+    sqlite_with_rowid=False,
+)
+
+device_states = Table(
+    "device_states",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("ix_device_states_meter", "meter_id", "id"),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("meter_id", LargeBinary(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("powers", LargeBinary, nullable=False),
+    Column("cause", String(64), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("acknowledged_at", BigInteger),
+    Column("detail", Text, nullable=False),
+    Index("ix_commands_meter", "meter_id", "id"),
 )
 
 register_states = Table(

@@ -1,4 +1,4 @@
-"""The ports that sources implement, and the three kinds of values that they deliver.
+"""The ports that sources implement, and the kinds of values that they deliver.
 
 Cumulative registers and interval energies become certified readings; observations are telemetry for control and
 for the near-real-time channel, and are never settled.
@@ -55,6 +55,17 @@ class IntervalEnergy(NamedTuple):
     import_wh: int
     export_wh: int
     reported_at: int
+
+
+class SignedEnergy(NamedTuple):
+    """As :class:`IntervalEnergy`, signed by the device itself (EIP-712 ``Reading`` of the metering ledger)."""
+
+    meter_id: bytes
+    isp: int
+    import_wh: int
+    export_wh: int
+    reported_at: int
+    signature: bytes
 
 
 class Quantity(StrEnum):
@@ -117,7 +128,7 @@ class Observation(NamedTuple):
 class EventSource(Protocol):
     """Devices that speak on their own: a broker, a central system, a context broker, a file that is replayed."""
 
-    def values(self) -> AsyncIterator[MeterReading | IntervalEnergy | Observation]:
+    def values(self) -> AsyncIterator[MeterReading | IntervalEnergy | SignedEnergy | Observation]:
         """Values as they come, for ever or until the source is exhausted; reconnects on its own, and raises
         ``PermanentError`` only when going on is pointless (credentials refused, file malformed)."""
         ...

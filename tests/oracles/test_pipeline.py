@@ -6,11 +6,18 @@ import pytest
 
 from offchain.chain.signatures import READING, address_of, recover, signing_key
 from offchain.domain.errors import PermanentError, TransientError
+from offchain.domain.isp import isp_start
 from offchain.store.readings import load_register_states, readings_of_meter
 from oracles.normalise import Rejection
 from oracles.pipeline import MeteringPipeline
 from oracles.signer import GatewayKeys
 from oracles.sources.port import MeterReading
+
+
+@pytest.fixture
+def clock(clock, day):
+    clock.advance_to(isp_start(day.end_isp))
+    return clock
 
 
 @pytest.fixture
