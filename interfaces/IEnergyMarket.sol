@@ -8,7 +8,7 @@ pragma solidity ^0.8.24;
 /// Source: eDREAM D2.2 HL-UC02_LL-UC02 to LL-UC04, D2.5 5.2 and MF03_BR04. Decisions 0030 and 0031.
 ///
 /// @dev **Products.** A session of n delivery periods has 2n books: product = type * n + period, type 0 brown and 1
-/// green. Green sells need a connection whose producer class is green (`IEnergyCertificates`). Whoever takes either type
+/// green. Green sells need a connection whose producer class is green (`IProducerRegistry.isGreen`). Whoever takes either type
 /// buys brown, or orders in both. Orders are 8 bytes, packed as `TickBook` says; their "period" is the product.
 ///
 /// **Times** of a session whose delivery starts at s and ends at e, seconds; a deadline belongs to what ends with it:
