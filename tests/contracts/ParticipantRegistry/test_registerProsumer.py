@@ -66,14 +66,14 @@ def test_registerProsumer_reverts_when_paused(participants, actors, register):
 
 
 def test_registerProsumer_reverts_when_deadline_passed(participants, register):
-    deadline = brownie.chain.time() + 10
+    deadline = brownie.chain[-1].timestamp + 10
     now = system.next_block_at(deadline + 1)
     with reverts("ApprovalExpired", deadline, now, unchanged=participants):
         register(deadline=deadline)
 
 
 def test_registerProsumer_succeeds_when_at_deadline(participants, actors, register):
-    deadline = brownie.chain.time() + 100
+    deadline = brownie.chain[-1].timestamp + 100
     system.next_block_at(deadline)
     tx = register(deadline=deadline)
     assert tx.timestamp == deadline
