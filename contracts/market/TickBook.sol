@@ -59,13 +59,18 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 /// Nobody is filled worse than the limit: whoever is filled sells at a tick <= a <= price or buys at one >= b >= price.
 /// Who is not filled at all has a limit no better than the price.
 ///
-/// **Pro rata at the margin.** With ration n / m: a rationed seller of q gets floor(q n / m), a rationed buyer
-/// ceil(q n / m) <= q. All others of the matched ticks are filled whole and sum up to V on the other side. Hence
-///   residual = bought - sold, 0 <= residual < number of orders at the marginal tick, in Wh,
-/// in every class (0 unless rationed): what buyers get and no seller owes. The balancing account sells it at the price.
-/// Rounding up favours buyers in pieces (of 1 Wh each, all are filled), so a session sets a smallest quantity: a piece
+/// **Pro rata at the margin.** With ration n / m, a rationed order of q gets q n / m, rounded up to ceil(q n / m) <= q
+/// when its side pays and down when its side is paid, so that what comes in is never less than what goes out. At a
+/// price >= 0 buyers pay, below zero sellers do. The rationed side's price is that of its own tick. All others of the
+/// matched ticks are filled whole and sum up to V on the other side. Let N be the number of orders at the marginal tick
+/// (0 unless rationed), then, in Wh and in every class,
+///   residual = bought - sold,   0 <= residual < max(N, 1) at a price >= 0,   -max(N, 1) < residual <= 0 below zero.
+/// The residual is energy that one side paid for and the other was not paid for: the balancing account sells it at a
+/// price >= 0 and takes it, being paid for that, below zero. It never costs the balancing account money.
+/// Rounding up favours orders in pieces (of 1 Wh each, all are filled), so a session sets a smallest quantity: a piece
 /// gains less than 1 Wh of it.
-/// Worked: sellers of 100, 100 and 100 Wh at a, 200 Wh left for them: n / m = 200 / 300, 66 Wh each, residual 2 Wh.
+/// Worked, price 0.20: sellers of 100, 100 and 100 Wh at a, 200 Wh left for them: n / m = 200 / 300, 66 Wh each,
+/// residual 2 Wh. At -0.20 they pay: 67 Wh each, residual -1 Wh.
 ///
 /// **Walk.** One pointer climbs from the lowest tick and absorbs supply, one descends from the highest and absorbs
 /// demand; the side with less absorbed goes on, supply on a tie. They end on the same tick, so every occupied tick is
@@ -134,6 +139,16 @@ library TickBook {
         uint16 tickCount;
         uint16 periodCount;
         uint32 minQuantityWh;
+    }
+
+    /// Sums over the orders of a bundle.
+    struct Totals {
+        /// Of {worstCaseCost}, micro-token.
+        uint256 cost;
+        uint256 buyWh;
+        uint256 sellWh;
+        /// One more than the last period with a sell order; zero: none.
+        uint256 sellEnd;
     }
 
     /// Where a clearing stands. Packed in storage, between the calls of a clearing that takes several: in this order
@@ -273,29 +288,73 @@ library TickBook {
     }
 
     /// @notice Adds the orders of a bundle to their books.
-    /// @return escrow Sum of {worstCaseCost}, micro-token.
-    function place(Book storage book, bytes calldata bundle) internal returns (uint256 escrow) {
-        Grid memory grid = _changeable(book);
+    function place(Book storage book, bytes calldata bundle) internal returns (Totals memory totals) {
+        Grid memory grid = changeableGrid(book);
         uint256 orders = count(bundle);
         unchecked {
             for (uint256 i = 0; i < orders; ++i) {
                 (uint256 period, bool sell, uint256 tick, uint256 quantityWh) = orderAt(grid, bundle, i);
                 _add(book, i, period, sell, tick, quantityWh);
-                escrow += worstCaseCost(priceOf(grid, tick), quantityWh, sell);
+                _count(totals, grid, period, sell, tick, quantityWh);
             }
         }
     }
 
-    /// @notice Takes the orders of a bundle that {place} added off their books: cancelled, replaced or a rejected match.
-    /// @return escrow Sum of {worstCaseCost}, micro-token, as {place} returned it.
-    function remove(Book storage book, bytes calldata bundle) internal returns (uint256 escrow) {
-        Grid memory grid = _changeable(book);
+    /// @notice Takes the orders of a bundle that {place} added off their books: cancelled or replaced.
+    /// @return totals As {place} returned them.
+    function remove(Book storage book, bytes calldata bundle) internal returns (Totals memory totals) {
+        Grid memory grid = changeableGrid(book);
+        uint256 orders = count(bundle);
+        unchecked {
+            for (uint256 i = 0; i < orders; ++i) removeAt(book, grid, bundle, i, totals);
+        }
+    }
+
+    /// @notice Takes one order of a bundle that {place} added off its book: a rejected match. Relies on
+    /// `position < count(bundle)` and on a grid that {changeableGrid} gave.
+    /// @param totals The order is added to these.
+    /// @return period Its book, which has to be cleared again.
+    function removeAt(
+        Book storage book,
+        Grid memory grid,
+        bytes calldata bundle,
+        uint256 position,
+        Totals memory totals
+    ) internal returns (uint256 period) {
+        bool sell;
+        uint256 tick;
+        uint256 quantityWh;
+        (period, sell, tick, quantityWh) = orderAt(grid, bundle, position);
+        _subtract(book, position, period, sell, tick, quantityWh);
+        _count(totals, grid, period, sell, tick, quantityWh);
+    }
+
+    /// @notice Sums over the orders of a bundle that need not be in the book.
+    function totalsOf(Grid memory grid, bytes calldata bundle) internal pure returns (Totals memory totals) {
         uint256 orders = count(bundle);
         unchecked {
             for (uint256 i = 0; i < orders; ++i) {
                 (uint256 period, bool sell, uint256 tick, uint256 quantityWh) = orderAt(grid, bundle, i);
-                _subtract(book, i, period, sell, tick, quantityWh);
-                escrow += worstCaseCost(priceOf(grid, tick), quantityWh, sell);
+                _count(totals, grid, period, sell, tick, quantityWh);
+            }
+        }
+    }
+
+    function _count(
+        Totals memory totals,
+        Grid memory grid,
+        uint256 period,
+        bool sell,
+        uint256 tick,
+        uint256 quantityWh
+    ) private pure {
+        unchecked {
+            totals.cost += worstCaseCost(priceOf(grid, tick), quantityWh, sell);
+            if (sell) {
+                totals.sellWh += quantityWh;
+                if (period >= totals.sellEnd) totals.sellEnd = period + 1;
+            } else {
+                totals.buyWh += quantityWh;
             }
         }
     }
@@ -332,10 +391,11 @@ library TickBook {
     function fills(Book storage book, bytes calldata bundle) internal view returns (uint256[] memory filledWh) {
         Grid memory grid = gridOf(book);
         filledWh = new uint256[](count(bundle));
-        for (uint256 i = 0; i < filledWh.length; ++i) (, filledWh[i], ) = fillAt(book, grid, bundle, i);
+        for (uint256 i = 0; i < filledWh.length; ++i) (, , filledWh[i], ) = fillAt(book, grid, bundle, i);
     }
 
     /// @notice What the order at a position of a bundle gets. Relies on `position < count(bundle)`.
+    /// @return period Its delivery period.
     /// @return sell Its side.
     /// @return filledWh Filled quantity, Wh.
     /// @return packed Stored result of its period, which {unpack} opens.
@@ -344,8 +404,7 @@ library TickBook {
         Grid memory grid,
         bytes calldata bundle,
         uint256 position
-    ) internal view returns (bool sell, uint256 filledWh, uint256 packed) {
-        uint256 period;
+    ) internal view returns (uint256 period, bool sell, uint256 filledWh, uint256 packed) {
         uint256 tick;
         (period, sell, tick, filledWh) = orderAt(grid, bundle, position);
         uint256[MAX_PERIODS] storage results = book.results;
@@ -363,11 +422,12 @@ library TickBook {
         } else if (tick != last) {
             if ((tick < last) != sell) filledWh = 0;
         } else if (class == rationedClass) {
+            bool pays = sell == (priceOf(grid, tick) < 0);
             assembly ("memory-safe") {
                 // Below 2^96 + 2^64; the denominator is not zero in these classes.
                 let denominator := and(shr(116, packed), LANE)
                 filledWh := mul(filledWh, and(shr(52, packed), LANE))
-                filledWh := div(add(filledWh, mul(sub(denominator, 1), iszero(sell))), denominator)
+                filledWh := div(add(filledWh, mul(sub(denominator, 1), pays)), denominator)
             }
         }
     }
@@ -391,6 +451,17 @@ library TickBook {
         return Grid(book.basePrice, book.priceStep, book.tickCount, book.periodCount, book.minQuantityWh);
     }
 
+    /// @notice The grid, unless a clearing stands unfinished.
+    function changeableGrid(Book storage book) internal view returns (Grid memory) {
+        if (book.unfinished != 0) revert ClearingUnfinished(book.unfinished);
+        return gridOf(book);
+    }
+
+    /// @notice Whether no order of a period is in the book.
+    function isEmpty(Book storage book, uint256 period) internal view returns (bool) {
+        return uint16(book.summaries[period >> 4] >> ((period & 15) << 4)) == 0;
+    }
+
     /// @notice Demand and supply at a tick, Wh.
     function levelOf(
         Book storage book,
@@ -399,11 +470,6 @@ library TickBook {
     ) internal view returns (uint256 demandWh, uint256 supplyWh) {
         uint256 sides = _sidesOf(book.levels[period >> 1][tick], period);
         return (sides & LANE, sides >> 64);
-    }
-
-    function _changeable(Book storage book) private view returns (Grid memory) {
-        if (book.unfinished != 0) revert ClearingUnfinished(book.unfinished);
-        return gridOf(book);
     }
 
     function _add(

@@ -14,16 +14,16 @@ contract TickBookHarness {
     }
 
     function place(uint256 session, bytes calldata bundle) external returns (uint256 escrow) {
-        return _books[session].place(bundle);
+        return _books[session].place(bundle).cost;
     }
 
     /// Several traders' bundles in one transaction, as a relayer brings them.
     function placeAll(uint256 session, bytes[] calldata bundles) external returns (uint256 escrow) {
-        for (uint256 i = 0; i < bundles.length; ++i) escrow += _books[session].place(bundles[i]);
+        for (uint256 i = 0; i < bundles.length; ++i) escrow += _books[session].place(bundles[i]).cost;
     }
 
     function remove(uint256 session, bytes calldata bundle) external returns (uint256 escrow) {
-        return _books[session].remove(bundle);
+        return _books[session].remove(bundle).cost;
     }
 
     function clear(uint256 session, uint256 period, uint256 maxTicks) external returns (bool finished) {
@@ -46,7 +46,7 @@ contract TickBookHarness {
         uint256 orders = TickBook.count(bundle);
         unchecked {
             for (uint256 i = 0; i < orders; ++i) {
-                (bool sell, uint256 filledWh, ) = book.fillAt(grid, bundle, i);
+                (, bool sell, uint256 filledWh, ) = book.fillAt(grid, bundle, i);
                 if (sell) soldWh += filledWh;
                 else boughtWh += filledWh;
             }

@@ -121,7 +121,8 @@ def fills(clearing: Clearing, book: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of int64, shape (n_orders,)
-        Filled quantity [Wh]. Rationed sellers are rounded down, rationed buyers up.
+        Filled quantity [Wh]. Rationed orders are rounded up when their side pays and down when it is paid: at a
+        price >= 0 buyers pay, below zero sellers do.
     """
     sell, tick = book["sell"] == 1, book["tick"].astype(np.int64)
     quantity = book["quantity_wh"].astype(np.int64)
@@ -137,14 +138,15 @@ def fills(clearing: Clearing, book: np.ndarray) -> np.ndarray:
         asked = quantity[rationed]
         if denominator > 2**31 - 1:  # the product does not fit 64 bits
             asked = asked.astype(object)
-        up = 0 if of_sellers else denominator - 1
-        filled[rationed] = (asked * numerator + up) // denominator
+        pays = of_sellers == (clearing.price < 0)
+        filled[rationed] = (asked * numerator + (denominator - 1 if pays else 0)) // denominator
     return filled
 
 
 def residual_wh(book: np.ndarray, filled_wh: np.ndarray) -> int:
-    """Energy that buyers got and no seller owes [Wh]: the balancing account sells it at the clearing price.
+    """Energy bought less energy sold [Wh]: what one side paid for and the other was not paid for.
 
-    Not negative, and less than the number of orders at the rationed tick.
+    Not negative at a price >= 0, when the balancing account sells it; not positive below zero, when it takes the
+    energy and is paid for that. Its size is less than the number of orders at the rationed tick.
     """
     return int(np.where(book["sell"] == 1, -filled_wh, filled_wh).sum())

@@ -3,6 +3,7 @@
 Shares nothing with the contract or its twin: no ticks' sums, no pointers. Slow, for small books.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -74,5 +75,6 @@ def _before(other: Order, order: Order) -> bool:
 
 
 def rounded_fill(order: Order, share: Fraction) -> int:
-    """Sellers round down, buyers up [Wh]."""
-    return share.numerator // share.denominator if order.sell else -(-share.numerator // share.denominator)
+    """Who pays rounds up, who is paid rounds down [Wh]; a rationed order's limit is the price."""
+    pays = order.price < 0 if order.sell else order.price >= 0
+    return math.ceil(share) if pays else math.floor(share)

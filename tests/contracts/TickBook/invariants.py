@@ -47,10 +47,11 @@ def whoever_wants_the_price_is_filled(grid, book, result, filled_wh) -> None:
 
 
 def energy_is_conserved_to_the_last_wh(grid, book, result, filled_wh) -> None:
-    """INV-T4: the side that is not rationed sums up to the volume, the other misses it by less than its orders."""
+    """INV-T4: the side that is not rationed sums up to the volume, the other misses it by less than its orders, and
+    never so that more is paid out than comes in."""
     sellers, buyers = sides(grid, book, filled_wh)
     sold, bought = sum(row[2] for row in sellers), sum(row[2] for row in buyers)
-    residual = bought - sold
+    residual = (bought - sold) * (-1 if result.price < 0 else 1)
     if result.kind is ClearingClass.MARGINAL_SELLER:
         marginal = sum(limit == grid.price(result.sell_tick) for limit, _, _ in sellers)
         assert bought == result.volume_wh and 0 <= residual < marginal

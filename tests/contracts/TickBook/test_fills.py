@@ -1,7 +1,7 @@
 """
 fills
 ├── period never cleared → NotCleared
-├── rationed sellers → rounded down, rationed buyers up; residual below their number
+├── rationed → rounded up who pays, down who is paid, negative prices included; residual below their number
 ├── largest quantities → no product runs over
 └── any book → see test_clear.py
 invariants
@@ -52,6 +52,15 @@ def test_fills_rounds_up_when_buyers_are_rationed(book):
     packed, _, filled = settled(book, [(BUY, 9, 100), (BUY, 9, 100), (BUY, 9, 100), (SELL, 5, 200)])
     assert filled == [67, 67, 67, 200]
     assert twin.residual_wh(packed, np.array(filled)) == 1
+
+
+def test_fills_rounds_the_other_way_when_the_price_is_negative(book):
+    packed, result, filled = settled(book, [(SELL, 2, 100), (SELL, 2, 100), (SELL, 2, 100), (BUY, 9, 200)])
+    assert (result.price, filled) == (-30, [67, 67, 67, 200])
+    assert twin.residual_wh(packed, np.array(filled)) == -1
+    packed, result, filled = settled(book, [(BUY, 2, 100), (BUY, 2, 100), (BUY, 2, 100), (SELL, 0, 200)])
+    assert (result.price, filled) == (-30, [66, 66, 66, 200])
+    assert twin.residual_wh(packed, np.array(filled)) == -2
 
 
 @pytest.mark.parametrize("side", [BUY, SELL])

@@ -33,7 +33,7 @@ def test_clear_orders_and_fills_equal_brute_force(rows):
 def test_residual_is_below_the_number_of_marginal_orders(rows):
     book = orders(rows)
     result = clear_orders(GRID, book)
-    residual = residual_wh(book, fills(result, book))
+    residual = residual_wh(book, fills(result, book)) * (-1 if result.price < 0 else 1)
     of_sellers = result.kind is ClearingClass.MARGINAL_SELLER
     tick = result.sell_tick if of_sellers else result.buy_tick
     marginal = sum(1 for _, sell, at, _ in rows if sell == of_sellers and at == tick)
@@ -56,7 +56,7 @@ def test_clear_levels_scales_when_quantities_need_more_than_64_bits(rows, factor
 
 
 def test_fills_is_exact_when_the_rationed_tick_exceeds_31_bits():
-    book = orders([(0, 1, 3, 2**32 - 1)] * 3 + [(0, 0, 3, 2**32 - 2)])
+    book = orders([(0, 1, 9, 2**32 - 1)] * 3 + [(0, 0, 9, 2**32 - 2)])
     share = (2**32 - 1) * (2**32 - 2) // (3 * (2**32 - 1))
     assert fills(clear_orders(GRID, book), book).tolist() == [share] * 3 + [2**32 - 2]
 
