@@ -1,9 +1,11 @@
-"""Meters and flexible devices behind real Modbus TCP servers.
+"""Meters and flexible devices behind real Modbus servers, TCP or RTU over TCP.
 
 Counters start anywhere in their range, wrap as real ones do, and move by the energy of each ISP. A device
 that holds a setpoint changes that energy by as much of it as its behaviour allows.
 """
 
+import asyncio
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,9 @@ from offchain.domain.errors import DomainError, PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP, isp_start
 from offchain.domain.units import BPS, SECONDS_PER_HOUR
 from oracles.clock import Clock, SimulatedClock, unix
-from oracles.sources.register_map import REFERENCE_MAP, RegisterMap
+from oracles.sources.modbus import FRAMERS, Framing
+from oracles.sources.port import Quantity
+from oracles.sources.register_map import REFERENCE_MAP, RegisterMap, TelemetryRegister
 
 MAX_UNITS_PER_SERVER = 247
 """Unit ids that Modbus allows behind one server."""
@@ -54,6 +58,10 @@ class SimulatedMeter:
         Share of every setpoint that the device follows [1/10,000].
     setpoints_w : dict
         Accepted change of net consumption per ISP [W], positive means more.
+    delay_s : float
+        Time that every answer takes [s].
+    telemetry : dict
+        Value by quantity and phase, in the unit of the quantity; others of the map are absent.
     """
 
     meter_id: bytes
@@ -63,7 +71,9 @@ class SimulatedMeter:
     follow_bps: int = _FULL
     fault: Fault | None = None
     clock_skew_s: int = 0
+    delay_s: float = 0.0
     setpoints_w: dict[int, int] = field(default_factory=dict)
+    telemetry: dict[tuple[Quantity, int], float] = field(default_factory=dict)
     last_isp: int | None = None
     frozen: list[int] | None = None
 
@@ -105,6 +115,7 @@ class ModbusMeterSimulator:
         follow_bps: Mapping[bytes, int] | None = None,
         register_map: RegisterMap = REFERENCE_MAP,
         host: str = "127.0.0.1",
+        framing: Framing = "tcp",
         units_per_server: int = MAX_UNITS_PER_SERVER,
     ):
         if not 1 <= units_per_server <= MAX_UNITS_PER_SERVER:
@@ -112,8 +123,9 @@ class ModbusMeterSimulator:
         self.clock = clock
         self.register_map = register_map
         self._host = host
+        self._framer = FRAMERS[framing]
         self._units = units_per_server
-        self._modulus = 1 << register_map.register_bits
+        self._modulus_wh = register_map.modulus_wh
         self._servers: list[ModbusTcpServer] = []
         self._addresses: dict[bytes, MeterAddress] = {}
         self._profiles: dict[bytes, tuple[int, Sequence[tuple[int, int]]]] = {}
@@ -123,8 +135,8 @@ class ModbusMeterSimulator:
             meter_id: SimulatedMeter(
                 meter_id,
                 f"GP{number:014d}",
-                rng.randrange(1, 1 << 32),
-                rng.randrange(1, 1 << 32),
+                self._wrapped(rng.randrange(1, 1 << 32)),
+                self._wrapped(rng.randrange(1, 1 << 32)),
                 behaviour.get(meter_id, _FULL),
             )
             for number, meter_id in enumerate(meter_ids, start=1)
@@ -136,6 +148,7 @@ class ModbusMeterSimulator:
             units = dict(enumerate(meters[start : start + self._units], start=1))
             server = ModbusTcpServer(
                 [self._device(unit_id, meter) for unit_id, meter in units.items()],
+                framer=self._framer,
                 address=(self._host, 0),
                 ignore_missing_devices=True,
             )
@@ -177,8 +190,8 @@ class ModbusMeterSimulator:
             raise DomainError(f"ISP {isp} of meter {meter.serial} has passed, the last was {meter.last_isp}")
         meter.last_isp = isp
         import_wh, export_wh = _with_change(import_wh, export_wh, _response_wh(meter, isp))
-        meter.import_register_wh = (meter.import_register_wh + import_wh) % self._modulus
-        meter.export_register_wh = (meter.export_register_wh + export_wh) % self._modulus
+        meter.import_register_wh = self._wrapped(meter.import_register_wh + import_wh)
+        meter.export_register_wh = self._wrapped(meter.export_register_wh + export_wh)
         return import_wh, export_wh
 
     def load_profile(self, meter_id: bytes, first_isp: int, energy_wh: Sequence[tuple[int, int]]) -> None:
@@ -211,16 +224,21 @@ class ModbusMeterSimulator:
         meter = self.meters[meter_id]
         meter.import_register_wh = meter.export_register_wh = 0
 
+    def _wrapped(self, energy_wh: int) -> int:
+        return energy_wh if self._modulus_wh is None else energy_wh % self._modulus_wh
+
     def _registers(self, meter: SimulatedMeter) -> list[int]:
         if meter.frozen is not None:
             return meter.frozen
         map_ = self.register_map
+        serial = meter.serial if map_.serial is None or not map_.serial.is_integer else int(meter.serial[2:])
         values = [
-            (map_.serial, meter.serial),
-            (map_.import_wh, meter.import_register_wh),
-            (map_.export_wh, meter.export_register_wh),
+            (map_.serial, serial),
+            (map_.import_wh, map_.import_wh and map_.import_wh.raw_of(meter.import_register_wh)),
+            (map_.export_wh, map_.export_wh and map_.export_wh.raw_of(meter.export_register_wh)),
             (map_.meter_clock, unix(self.clock) + meter.clock_skew_s),
             (map_.status, map_.fault_mask if meter.fault is Fault.FAULTY else 0),
+            *((register, _raw(register, meter.telemetry)) for register in map_.telemetry),
         ]
         words = [0] * max(register.end for register, _ in values if register is not None)
         for register, value in values:
@@ -251,6 +269,8 @@ class ModbusMeterSimulator:
                 return self._accept(meter, address, written)
             current = self._registers(meter)
             registers[: len(current)] = current
+            if meter.delay_s:
+                await asyncio.sleep(meter.delay_s)
             return None
 
         return SimDevice(unit_id, [SimData(0, count=length, values=0, datatype=DataType.REGISTERS)], action=serve)
@@ -265,6 +285,13 @@ class ModbusMeterSimulator:
             return ExcCodes.ILLEGAL_VALUE
         meter.setpoints_w.update(enumerate(powers_w, start=first_isp))
         return None
+
+
+def _raw(register: TelemetryRegister, telemetry: Mapping[tuple[Quantity, int], float]) -> int | float:
+    value = telemetry.get((register.quantity, register.phase))
+    if value is None:
+        return (register.absent or 0) if register.is_integer else math.nan
+    return round(value / register.factor) if register.is_integer else float(value / register.factor)
 
 
 def _response_wh(meter: SimulatedMeter, isp: int) -> int:

@@ -1,19 +1,75 @@
-"""Register maps as data: where a type of meter keeps what, and how to read it out of Modbus words."""
+"""Register maps as data: where a type of device keeps what, and how to read it out of Modbus words.
 
+A map is one TOML file (``maps/``). Energy registers become certified readings, telemetry becomes observations:
+
+.. code-block:: toml
+
+    table = "holding"       # or "input"; for all entries that do not say otherwise
+    word_order = "big"      # or "little": least significant word first; likewise
+    max_gap = 16            # unused words that may be read between two values to save a request
+
+    [import_wh]             # OBIS 1.8.0; [export_wh] is 2.8.0, missing when the meter does not count it
+    address = 0x5000
+    type = "uint64"         # int16, uint16, int32, uint32, int64, uint64, float32, float64, string
+    scale = 0.01            # of one step, in the unit; exact, also as "-1e-3"
+    unit = "kWh"
+    wraps_at = 1000000000   # steps; without it the range of the type
+
+    [[telemetry]]
+    quantity = "active_power_w"
+    phase = 0
+    address = 0x5B14
+    type = "int32"
+    scale = 0.01
+    scale_register = 0x5B16 # address of an int16 n: the value is multiplied by 10^n (SunSpec scale factor)
+    absent = -2147483648    # raw value that means "not available"
+"""
+
+import math
+import struct
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from offchain.domain.errors import PermanentError
+from offchain.domain.errors import PermanentError, TransientError
+from oracles.sources.port import DeviceStatus, Quantity
+from oracles.sources.units import WH, unit_factor
 
 MAX_WORDS_PER_READ = 125
 """Limit of the protocol for one request."""
 
-_WORDS = {"uint16": 1, "uint32": 2, "uint64": 4}
+MAX_EXPONENT = 10
+"""Largest SunSpec scale factor, and smallest with a minus sign."""
+
+_FORMATS = {
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "uint64": "Q",
+    "float32": "f",
+    "float64": "d",
+}
+_STRUCTS = {name: struct.Struct(f">{code}") for name, code in _FORMATS.items()}
+_ABSENT_EXPONENT = -0x8000
+
+Table = Literal["input", "holding"]
+
+
+def _exact(value: object) -> object:
+    """Decimal numbers of a file as they were written, not as the nearest float."""
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+Scale = Annotated[Decimal, BeforeValidator(_exact)]
 
 
 class _Model(BaseModel):
@@ -21,11 +77,14 @@ class _Model(BaseModel):
 
 
 class Register(_Model):
-    """One value: address of its first word, type, and length in words when it is text."""
+    """One value: table, address of its first word, type, and length in words when it is text."""
 
+    table: Table = "input"
     address: int = Field(ge=0, le=65_535)
-    type: Literal["uint16", "uint32", "uint64", "string"]
+    type: Literal["int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "string"]
     words: int | None = Field(default=None, ge=1, le=MAX_WORDS_PER_READ)
+    word_order: Literal["big", "little"] = "big"
+    absent: int | None = None
 
     @model_validator(mode="after")
     def _length_fits_type(self) -> "Register":
@@ -36,33 +95,121 @@ class Register(_Model):
     @property
     def length(self) -> int:
         """Number of 16-bit words."""
-        return self.words or _WORDS[self.type]
+        return self.words or _STRUCTS[self.type].size // 2
 
     @property
     def end(self) -> int:
         """First address after the value."""
         return self.address + self.length
 
-    def integer(self, words: Sequence[int], first_address: int = 0) -> int:
-        """Value out of ``words``, the first of which is at ``first_address``."""
-        value = 0
-        for word in words[self.address - first_address : self.end - first_address]:
-            value = value << 16 | word
-        return value
+    @property
+    def is_integer(self) -> bool:
+        return self.type.startswith(("int", "uint"))
 
-    def text(self, words: Sequence[int], first_address: int = 0) -> str:
-        """Text out of ``words``, without the padding."""
-        length = self.length
-        return self.integer(words, first_address).to_bytes(2 * length).rstrip(b"\0 ").decode("ascii", "replace")
+    def raw(self, words: Sequence[int], first_address: int = 0) -> int | float | str | None:
+        """Value out of ``words``, the first of which is at ``first_address``; ``None`` when there is none."""
+        taken = words[self.address - first_address : self.end - first_address]
+        if self.word_order == "little":
+            taken = taken[::-1]
+        data = struct.pack(f">{len(taken)}H", *taken)
+        if self.type == "string":
+            return data.split(b"\0", 1)[0].decode("ascii", "replace").strip()
+        (value,) = _STRUCTS[self.type].unpack(data)
+        return None if value == self.absent or not math.isfinite(value) else value
 
-    def encode(self, value: int | str) -> list[int]:
-        """Words of a value: what a device puts into its registers."""
-        data = (
-            value.encode("ascii").ljust(2 * self.length, b"\0")
-            if isinstance(value, str)
-            else value.to_bytes(2 * self.length)
-        )
-        return [int.from_bytes(data[i : i + 2]) for i in range(0, len(data), 2)]
+    def encode(self, value: int | float | str) -> list[int]:
+        """Words of a raw value: what a device puts into its registers."""
+        if self.type == "string":
+            data = str(value).encode("ascii").ljust(2 * self.length, b"\0")
+        else:
+            data = _STRUCTS[self.type].pack(value)
+        words = list(struct.unpack(f">{self.length}H", data))
+        return words[::-1] if self.word_order == "little" else words
+
+
+class ScaledRegister(Register):
+    """A number with the value of one step, and the register of a power of ten on top of it if the device has one."""
+
+    scale: Scale = Decimal(1)
+    scale_register: int | None = Field(default=None, ge=0, le=65_535)
+
+    @model_validator(mode="after")
+    def _is_number(self) -> "ScaledRegister":
+        if self.type == "string":
+            raise ValueError("must be a number")
+        if not self.scale.is_finite() or self.scale == 0:
+            raise ValueError("scale must not be zero")
+        return self
+
+    @property
+    def exponent_register(self) -> Register | None:
+        """Where the power of ten is."""
+        if self.scale_register is None:
+            return None
+        return Register(table=self.table, address=self.scale_register, type="int16", absent=_ABSENT_EXPONENT)
+
+
+class EnergyRegister(ScaledRegister):
+    """A counter of active energy."""
+
+    unit: Literal["Wh", "kWh", "MWh"] = "Wh"
+    wraps_at: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _counts_up(self) -> "EnergyRegister":
+        if self.scale < 0:
+            raise ValueError("a counter cannot have a negative scale")
+        if self.wraps_at is not None and not self.is_integer:
+            raise ValueError("wraps_at is for integers: a floating-point counter does not wrap")
+        return self
+
+    def _step_wh(self, exponent: int) -> Fraction:
+        return Fraction(self.scale) * WH[self.unit] * Fraction(10) ** exponent
+
+    def energy_wh(self, raw: int | float, exponent: int = 0) -> int:
+        """Energy of a raw value [Wh], rounded down."""
+        return math.floor(Fraction(raw) * self._step_wh(exponent))
+
+    def modulus_wh(self, exponent: int = 0) -> int | None:
+        """Where the counter starts again from zero [Wh]; ``None`` for floating point, which never does."""
+        if not self.is_integer:
+            return None
+        bits = 16 * self.length - self.type.startswith("int")
+        return math.floor((self.wraps_at or 1 << bits) * self._step_wh(exponent))
+
+    def raw_of(self, energy_wh: int, exponent: int = 0) -> int | float:
+        """Raw value that a device shows for energy [Wh]."""
+        steps = energy_wh / self._step_wh(exponent)
+        return math.floor(steps) if self.is_integer else float(steps)
+
+
+class TelemetryRegister(ScaledRegister):
+    """A value that becomes an observation; ``codes`` translate the words of a status into :class:`DeviceStatus`."""
+
+    quantity: Quantity
+    phase: int = Field(default=0, ge=0, le=3)
+    unit: str | None = None
+    codes: dict[int, str] | None = None
+
+    @model_validator(mode="after")
+    def _unit_and_codes_fit(self) -> "TelemetryRegister":
+        unit_factor(self.quantity, self.unit)
+        if (self.codes is not None) != (self.quantity is Quantity.STATUS):
+            raise ValueError("codes are needed for status and only for status")
+        if unknown := [name for name in (self.codes or {}).values() if name.upper() not in DeviceStatus.__members__]:
+            raise ValueError(f"status {unknown[0]!r} is not one of {', '.join(s.name.lower() for s in DeviceStatus)}")
+        return self
+
+    @property
+    def factor(self) -> Fraction:
+        """Value of one step in the unit of the quantity."""
+        return Fraction(self.scale) * unit_factor(self.quantity, self.unit)
+
+
+class ExpectedRegister(Register):
+    """A register that says which device this is: another value means that the map does not fit."""
+
+    value: int
 
 
 class SetpointRegisters(_Model):
@@ -89,52 +236,197 @@ class SetpointRegisters(_Model):
         return words[0] << 16 | words[1], powers_w
 
 
-class RegisterMap(_Model):
-    """Where a type of meter keeps its values; clock, status and setpoints only where it has them."""
+class Block(NamedTuple):
+    """One request: ``count`` words of ``table`` from ``address`` on."""
 
-    table: Literal["input", "holding"]
-    serial: Register
-    import_wh: Register
-    export_wh: Register
+    table: Table
+    address: int
+    count: int
+
+
+def plan_blocks(registers: Iterable[Register], max_gap: int) -> list[Block]:
+    """Few requests that read all registers.
+
+    No request is longer than the protocol allows, none reads more than ``max_gap`` unused words in a row, and
+    no value is spread over two: its words come from the same moment.
+    """
+    blocks: list[Block] = []
+    for register in sorted(registers, key=lambda r: (r.table, r.address, r.end)):
+        if blocks:
+            table, first, count = blocks[-1]
+            total = max(first + count, register.end) - first
+            if table == register.table and register.address <= first + count + max_gap and total <= MAX_WORDS_PER_READ:
+                blocks[-1] = Block(table, first, total)
+                continue
+        blocks.append(Block(register.table, register.address, register.length))
+    return blocks
+
+
+class Readout:
+    """Words that were read, by block, and the values in them; ``where`` names the device in errors."""
+
+    def __init__(self, blocks: Sequence[Block], words: Sequence[Sequence[int]], where: str):
+        self._parts = list(zip(blocks, words, strict=True))
+        self._where = where
+
+    def raw(self, register: Register) -> int | float | str | None:
+        """Raw value of a register that one of the blocks covers."""
+        for block, words in self._parts:
+            if (
+                block.table == register.table
+                and block.address <= register.address
+                and (register.end <= block.address + block.count)
+            ):
+                return register.raw(words, block.address)
+        raise KeyError(register)
+
+    def exponent(self, register: ScaledRegister) -> int | None:
+        """Power of ten of a value, 0 when it has none of its own, ``None`` when the device says that there is none."""
+        if (exponent_register := register.exponent_register) is None:
+            return 0
+        exponent = self.raw(exponent_register)
+        if exponent is not None and abs(exponent) > MAX_EXPONENT:
+            raise TransientError(
+                f"{self._where}: scale factor {exponent} at {exponent_register.address}",
+                hint=f"-{MAX_EXPONENT}..{MAX_EXPONENT} is possible; check the register map",
+            )
+        return exponent
+
+    def energy(self, register: EnergyRegister, name: str) -> tuple[int, int | None]:
+        """Counter and modulus [Wh]; :class:`TransientError` when the device has no value now."""
+        raw, exponent = self.raw(register), self.exponent(register)
+        if raw is None or exponent is None or raw < 0:
+            raise TransientError(
+                f"{self._where}: {name} at {register.address} has no value", hint="is the meter starting up?"
+            )
+        return register.energy_wh(raw, exponent), register.modulus_wh(exponent)
+
+    def telemetry(self, register: TelemetryRegister) -> float | None:
+        """Value in the unit of the quantity; ``None`` when the device has none now."""
+        raw, exponent = self.raw(register), self.exponent(register)
+        if raw is None or exponent is None:
+            return None
+        if register.codes is not None:
+            name = register.codes.get(int(raw))
+            return None if name is None else float(DeviceStatus[name.upper()])
+        return raw * _float_factor(register.factor, exponent)
+
+    def check(self, expected: Iterable[ExpectedRegister]) -> None:
+        """:class:`PermanentError` when another device answers than the map is for."""
+        for register in expected:
+            if (found := self.raw(register)) != register.value:
+                raise PermanentError(
+                    f"{self._where}: {found} instead of {register.value} at {register.address}",
+                    hint="another device or firmware answers; check the register map",
+                )
+
+
+@lru_cache(maxsize=4096)
+def _float_factor(factor: Fraction, exponent: int) -> float:
+    return float(factor * Fraction(10) ** exponent)
+
+
+_ENTRIES = ("serial", "import_wh", "export_wh", "meter_clock", "status")
+
+
+class RegisterMap(_Model):
+    """Where a type of device keeps its values; each entry only where it has it."""
+
+    table: Table
+    word_order: Literal["big", "little"] = "big"
+    max_gap: int = Field(default=16, ge=0, le=MAX_WORDS_PER_READ)
+    serial: Register | None = None
+    import_wh: EnergyRegister | None = None
+    export_wh: EnergyRegister | None = None
     meter_clock: Register | None = None
     status: Register | None = None
-    fault_mask: int = Field(default=0, ge=0, le=0xFFFF)
+    fault_mask: int = Field(default=0, ge=0, le=0xFFFFFFFF)
+    expect: tuple[ExpectedRegister, ...] = ()
+    telemetry: tuple[TelemetryRegister, ...] = ()
     setpoint: SetpointRegisters | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _entries_inherit(cls, data: Any) -> Any:
+        """Table and word order of the map hold for all entries that do not say otherwise."""
+        if not isinstance(data, dict):
+            return data
+        common = {key: data[key] for key in ("table", "word_order") if key in data}
+
+        def inherited(entry: Any) -> Any:
+            return {**common, **entry} if isinstance(entry, dict) else entry
+
+        data = dict(data)
+        for name in _ENTRIES:
+            if name in data:
+                data[name] = inherited(data[name])
+        for name in ("expect", "telemetry"):
+            if isinstance(data.get(name), list | tuple):
+                data[name] = [inherited(entry) for entry in data[name]]
+        return data
+
     @model_validator(mode="after")
-    def _readable_at_once(self) -> "RegisterMap":
-        if self.import_wh.type != self.export_wh.type or self.import_wh.type not in ("uint32", "uint64"):
-            raise ValueError("import_wh and export_wh must both be uint32 or both be uint64")
-        if self.serial.type != "string":
-            raise ValueError("serial must be text")
-        if self.block[1] > MAX_WORDS_PER_READ:
-            raise ValueError("registers are too far apart to be read in one request")
+    def _consistent(self) -> "RegisterMap":
+        if not self.counters and not self.telemetry:
+            raise ValueError("neither import_wh nor export_wh nor telemetry")
+        if self.import_wh is not None and self.export_wh is not None:
+            if self.import_wh.modulus_wh() != self.export_wh.modulus_wh():
+                raise ValueError("import_wh and export_wh must wrap at the same energy")
+            if self.import_wh.scale_register != self.export_wh.scale_register:
+                raise ValueError("import_wh and export_wh must have the same scale_register")
+        for name in ("meter_clock", "status"):
+            if (register := getattr(self, name)) is not None and not register.is_integer:
+                raise ValueError(f"{name} must be an integer")
         return self
 
     @property
-    def register_bits(self) -> int:
-        return 16 * self.import_wh.length
+    def counters(self) -> list[EnergyRegister]:
+        """The energy registers that there are."""
+        return [register for register in (self.import_wh, self.export_wh) if register is not None]
 
     @property
-    def block(self) -> tuple[int, int]:
-        """Address and length of the one request that reads counters, clock and status together."""
-        wanted = [r for r in (self.import_wh, self.export_wh, self.meter_clock, self.status) if r is not None]
-        first = min(register.address for register in wanted)
-        return first, max(register.end for register in wanted) - first
+    def modulus_wh(self) -> int | None:
+        """Where the counters wrap while the power of ten is zero [Wh]."""
+        return self.counters[0].modulus_wh()
+
+    def energy_blocks(self) -> list[Block]:
+        """Requests that read counters, clock and status together."""
+        others = [register for register in (self.meter_clock, self.status) if register is not None]
+        return self._blocks([*self.counters, *others])
+
+    def telemetry_blocks(self) -> list[Block]:
+        """Requests that read all telemetry together."""
+        return self._blocks(self.telemetry)
+
+    def _blocks(self, registers: Iterable[Register]) -> list[Block]:
+        wanted = list(registers)
+        exponents = (r.exponent_register for r in wanted if isinstance(r, ScaledRegister))
+        return plan_blocks([*wanted, *self.expect, *(e for e in exponents if e is not None)], self.max_gap)
 
 
-def load_register_map(path: Path) -> RegisterMap:
-    """Read a register map from TOML; :class:`PermanentError` names the file and the entry that is wrong."""
+def register_map_of(data: Mapping[str, Any], name: str) -> RegisterMap:
+    """Check what a file says; :class:`PermanentError` names it and the entry that is wrong."""
     try:
-        return RegisterMap.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError as exc:
-        raise PermanentError(f"register map {path}: {exc.strerror}", hint="check the path") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise PermanentError(f"register map {path}: {exc}", hint="the file must be TOML") from exc
+        return RegisterMap.model_validate(data)
     except ValidationError as exc:
         first = exc.errors()[0]
         entry = ".".join(str(part) for part in first["loc"]) or "map"
-        raise PermanentError(f"register map {path}: {entry}: {first['msg']}", hint="correct this entry") from exc
+        raise PermanentError(f"register map {name}: {entry}: {first['msg']}", hint="correct this entry") from exc
 
 
-REFERENCE_MAP = load_register_map(Path(str(files("oracles.sources"))) / "maps" / "reference_meter.toml")
+def load_register_map(source: Path | str) -> RegisterMap:
+    """Read a register map: a TOML file, or one that comes with this package by its name (``"reference_meter"``)."""
+    path = SHIPPED / f"{source}.toml" if isinstance(source, str) and not source.endswith(".toml") else Path(source)
+    try:
+        return register_map_of(tomllib.loads(path.read_text("utf-8"), parse_float=Decimal), str(path))
+    except OSError as exc:
+        shipped = ", ".join(sorted(entry.stem for entry in SHIPPED.glob("*.toml")))
+        raise PermanentError(
+            f"register map {path}: {exc.strerror}", hint=f"give the path of a .toml file, or one of {shipped}"
+        ) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise PermanentError(f"register map {path}: {exc}", hint="the file must be TOML") from exc
+
+
+SHIPPED = Path(str(files("oracles.sources"))) / "maps"
+REFERENCE_MAP = load_register_map("reference_meter")

@@ -2,18 +2,19 @@
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import date
+from datetime import date, timedelta
 from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
+from pydantic import ValidationError
 
 from offchain.chain.signatures import metering_domain
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.store import open_store
 from offchain.store.readings import readings_of_meter
-from oracles.clock import SimulatedClock, SystemClock
+from oracles.clock import SimulatedClock, SystemClock, unix
 from oracles.coordinator import EndpointCoordinator
 from oracles.downlink import ModbusDownlink, Setpoints, dispatch
 from oracles.gateway import SiteGateway
@@ -21,23 +22,44 @@ from oracles.normalise import MeteringPoint, Quality, Rejection
 from oracles.pipeline import MeteringPipeline
 from oracles.signer import GatewayKeys
 from oracles.simulators.modbus_meters import Fault, ModbusMeterSimulator, seeded_follow_bps
-from oracles.sources.modbus import ModbusEndpoint, ModbusMeterSource
-from oracles.sources.register_map import REFERENCE_MAP, Register
+from oracles.sources.modbus import ModbusDeviceConfig, ModbusEndpoint, ModbusMeterSource, ModbusTelemetrySource
+from oracles.sources.port import Observation, Quantity
+from oracles.sources.register_map import REFERENCE_MAP, load_register_map, register_map_of
 
 DAY = MarketDay.of(date(2016, 5, 20))
 FIRST = DAY.first_isp
 METERS = [sha256(b"meter %d" % number).digest() for number in range(6)]
-WIDE_MAP = REFERENCE_MAP.model_copy(
-    update={
+WIDE_MAP = register_map_of(
+    {
         "table": "holding",
-        "import_wh": Register(address=12, type="uint64"),
-        "export_wh": Register(address=16, type="uint64"),
-    }
+        "serial": {"address": 0, "type": "string", "words": 8},
+        "meter_clock": {"address": 10, "type": "uint32"},
+        "import_wh": {"address": 12, "type": "uint64"},
+        "export_wh": {"address": 16, "type": "uint64"},
+        "telemetry": [
+            {"address": 20, "type": "int32", "quantity": "active_power_w", "scale": 0.1, "absent": -1},
+            {"address": 22, "type": "float32", "quantity": "voltage_v", "phase": 1},
+            {"address": 24, "type": "float32", "quantity": "voltage_v", "phase": 2},
+        ],
+    },
+    "wide",
+)
+DECIMAL_MAP = register_map_of(
+    {
+        "table": "holding",
+        "word_order": "little",
+        "serial": {"address": 0, "type": "uint32"},
+        "import_wh": {"address": 300, "type": "uint32", "scale": 0.01, "unit": "kWh", "wraps_at": 10**8},
+        "export_wh": {"address": 400, "type": "uint32", "scale": 0.01, "unit": "kWh", "wraps_at": 10**8},
+    },
+    "decimal",
 )
 
 
 @asynccontextmanager
-async def running_site(path, *, register_map=REFERENCE_MAP, follow_bps=None, units_per_server=4, timeout_s=0.2):
+async def running_site(
+    path, *, register_map=REFERENCE_MAP, follow_bps=None, units_per_server=4, timeout_s=0.2, framing="tcp"
+):
     """Six meters behind two servers, read by two coordinators into one store."""
     clock = SimulatedClock(isp_start(FIRST))
     secrets = {meter_id: sha256(meter_id).digest() for meter_id in METERS}
@@ -50,6 +72,7 @@ async def running_site(path, *, register_map=REFERENCE_MAP, follow_bps=None, uni
                 follow_bps=follow_bps,
                 register_map=register_map,
                 units_per_server=units_per_server,
+                framing=framing,
             )
         )
         store = stack.enter_context(open_store(path / "site.db"))
@@ -57,7 +80,9 @@ async def running_site(path, *, register_map=REFERENCE_MAP, follow_bps=None, uni
         for meter_id in METERS:
             host, port, unit_id = simulator.address_of(meter_id)
             if port not in endpoints:
-                endpoints[port] = await stack.enter_async_context(ModbusEndpoint(host, port, timeout_s=timeout_s))
+                endpoints[port] = await stack.enter_async_context(
+                    ModbusEndpoint(host, port, timeout_s=timeout_s, framing=framing)
+                )
             sources[meter_id] = ModbusMeterSource(endpoints[port], unit_id, meter_id, register_map, clock)
         coordinators = [
             EndpointCoordinator([s for s in sources.values() if s.endpoint is endpoint], delay_s=0.001)
@@ -98,8 +123,9 @@ def stored(site, meter_id):
         return readings_of_meter(connection, meter_id, FIRST, DAY.end_isp)
 
 
+@pytest.mark.parametrize("framing", ["tcp", "rtu"])
 @pytest.mark.parametrize("register_map", [REFERENCE_MAP, WIDE_MAP], ids=["input-uint32", "holding-uint64"])
-def test_read_boundary_stores_energy_of_all_meters(tmp_path, register_map):
+def test_read_boundary_stores_energy_of_all_meters(tmp_path, register_map, framing):
     async def scenario(site):
         ports = {site.simulator.address_of(meter_id).port for meter_id in METERS}
         assert len(ports) == 2
@@ -110,7 +136,18 @@ def test_read_boundary_stores_energy_of_all_meters(tmp_path, register_map):
         return [[row[1:5] for row in stored(site, meter_id)] for meter_id in METERS]
 
     expected = [(FIRST + i, 100 * (i + 1), i + 1, 0) for i in range(4)]
-    assert in_site(tmp_path, scenario, register_map=register_map) == [expected] * 6
+    assert in_site(tmp_path, scenario, register_map=register_map, framing=framing) == [expected] * 6
+
+
+def test_read_boundary_flags_when_scaled_decimal_counter_wraps(tmp_path):
+    async def scenario(site):
+        site.simulator.meters[METERS[0]].import_register_wh = 10**9 - 50
+        await site.gateway.read_boundary()
+        await pass_isp(site, FIRST + 1)
+        return stored(site, METERS[0])[0]
+
+    row = in_site(tmp_path, scenario, register_map=DECIMAL_MAP)
+    assert (row.import_wh, row.quality) == (100, Quality.WRAPPED)
 
 
 def test_read_boundary_follows_profile_until_simulated_time(tmp_path):
@@ -474,3 +511,138 @@ def test_poll_reads_hundreds_of_meters_behind_several_servers():
 
     readings, true_registers = asyncio.run(scenario())
     assert readings == true_registers
+
+
+def test_read_never_takes_late_answer_for_its_own_when_frames_have_no_number(tmp_path):
+    """A slow device answers the first request while the second waits: with RTU frames both look the same."""
+
+    async def scenario(site):
+        source = site.sources[METERS[0]]
+        meter = site.simulator.meters[METERS[0]]
+        meter.import_register_wh = 1_000
+        meter.delay_s = 0.3
+        with pytest.raises(TransientError, match="no answer"):
+            await source.read()
+        meter.import_register_wh, meter.delay_s = 2_000, 0.0
+        return [(await source.read()).import_register_wh for _ in range(3)]
+
+    assert in_site(tmp_path, scenario, framing="rtu") == [2_000] * 3
+
+
+def telemetry_of(site, *, every_s=4.0):
+    meter = site.sources[METERS[0]]
+    return ModbusTelemetrySource(
+        meter.endpoint, meter.unit_id, "feeder", meter.register_map, site.clock, every_s=every_s
+    )
+
+
+def test_telemetry_reads_what_the_device_has(tmp_path):
+    async def scenario(site):
+        site.simulator.meters[METERS[0]].telemetry = {
+            (Quantity.ACTIVE_POWER, 0): -1_234.5,
+            (Quantity.VOLTAGE, 2): 231.25,
+        }
+        source = telemetry_of(site)
+        return await source.probe(), await source.read(), unix(site.clock)
+
+    said, observations, now = in_site(tmp_path, scenario, register_map=WIDE_MAP)
+    assert said == "2 of 3 values"
+    assert observations == [
+        Observation("feeder", Quantity.ACTIVE_POWER, 0, pytest.approx(-1_234.5), now, now),
+        Observation("feeder", Quantity.VOLTAGE, 2, 231.25, now, now),
+    ]
+
+
+def test_telemetry_polls_at_its_rate_and_goes_on_when_device_is_lost(tmp_path, caplog):
+    caplog.set_level("INFO", "oracles.sources.modbus")
+
+    async def scenario(site):
+        meter = site.simulator.meters[METERS[0]]
+        meter.telemetry = {(Quantity.ACTIVE_POWER, 0): 10.0}
+        values, seen = telemetry_of(site).values(), []
+
+        async def collect():
+            async for observation in values:
+                seen.append(observation.observed_at - start)
+
+        start = unix(site.clock)
+        task = asyncio.create_task(collect())
+        for second in range(1, 25):
+            await settle()
+            meter.fault = Fault.OFFLINE if second in range(9, 17) else None
+            site.clock.advance_to(isp_start(FIRST) + timedelta(seconds=second))
+        await settle()
+        task.cancel()
+        return seen
+
+    async def settle():
+        await asyncio.sleep(0.01)
+
+    assert in_site(tmp_path, scenario, register_map=WIDE_MAP) == [0, 4, 8, 20, 24]
+    texts = [record.getMessage() for record in caplog.records]
+    assert [("lost" in t, "is back" in t) for t in texts] == [(True, False), (False, True)]
+
+
+def test_sources_refuse_map_without_what_they_read():
+    endpoint, clock = ModbusEndpoint("127.0.0.1", 502), SimulatedClock(isp_start(0))
+    with pytest.raises(PermanentError, match="has no telemetry"):
+        ModbusTelemetrySource(endpoint, 1, "d", REFERENCE_MAP, clock, every_s=4)
+    only_telemetry = WIDE_MAP.model_copy(update={"import_wh": None, "export_wh": None})
+    with pytest.raises(PermanentError, match="counts no energy"):
+        ModbusMeterSource(endpoint, 1, METERS[0], only_telemetry, clock)
+
+
+@pytest.mark.parametrize("shipped", ["eastron_sdm630", "abb_b23"])
+def test_shipped_map_reads_what_such_a_meter_shows(shipped):
+    register_map = load_register_map(shipped)
+
+    async def scenario():
+        clock = SimulatedClock(isp_start(FIRST))
+        async with ModbusMeterSimulator(METERS[:1], clock=clock, register_map=register_map) as simulator:
+            meter = simulator.meters[METERS[0]]
+            meter.import_register_wh, meter.export_register_wh = 1_234_560, 7_500
+            meter.telemetry = {(r.quantity, r.phase): 123.5 for r in register_map.telemetry}
+            host, port, unit_id = simulator.address_of(METERS[0])
+            config = ModbusDeviceConfig(
+                host=host,
+                port=port,
+                unit_id=unit_id,
+                map=shipped,
+                meter_id=METERS[0].hex(),
+                serial="1",
+                device_id="m",
+                telemetry_every_s=4,
+            )
+            async with config.endpoint() as endpoint:
+                meter_source = config.meter_source(endpoint, clock)
+                observations = await config.telemetry_source(endpoint, clock).read()
+                return await meter_source.probe(), await meter_source.read(), observations
+
+    serial, reading, observations = asyncio.run(scenario())
+    assert serial == "1"
+    assert (reading.import_register_wh, reading.export_register_wh) == (1_234_560, 7_500)
+    assert [o.value for o in observations] == [pytest.approx(123.5)] * len(register_map.telemetry)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"meter_id": None}, "give meter_id for readings"),
+        ({"device_id": "d"}, "go together"),
+        ({"framing": "ascii"}, "framing"),
+        ({"port": 0}, "port"),
+        ({"telemetry_every_s": 0.1, "device_id": "d"}, "telemetry_every_s"),
+        ({"unit": 7}, "Extra inputs"),
+    ],
+)
+def test_config_names_what_is_wrong(change, message):
+    good = {"host": "192.0.2.1", "meter_id": "0x" + METERS[0].hex()}
+    assert ModbusDeviceConfig.model_validate(good).endpoint_key == ("192.0.2.1", 502, "tcp")
+    with pytest.raises(ValidationError, match=message):
+        ModbusDeviceConfig.model_validate(good | change)
+
+
+def test_config_allows_one_connection_when_frames_are_those_of_a_serial_line():
+    config = ModbusDeviceConfig(host="192.0.2.1", meter_id=METERS[0], framing="rtu")
+    assert config.endpoint().connections == 1
+    assert config.telemetry_source(config.endpoint(), SystemClock()) is None
