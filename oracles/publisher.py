@@ -43,6 +43,10 @@ class AnchorPort(Protocol):
         """``True`` when final, ``None`` while waiting, ``False`` when it was reverted or dropped."""
         ...
 
+    def final_hash(self, tx: str) -> str:
+        """Hash under which a confirmed transaction was mined; another one when its fee was raised."""
+        ...
+
 
 @dataclass(slots=True)
 class PublishReport:
@@ -118,7 +122,7 @@ class Publisher:
 
     def _confirm(self, item: OutboxItem, batch: Batch, now: int, report: PublishReport) -> None:
         with self._store.write() as connection:
-            set_batch_status(connection, batch.id, BatchStatus.CONFIRMED)
+            set_batch_status(connection, batch.id, BatchStatus.CONFIRMED, self._port.final_hash(batch.tx))
             mark_done(connection, item.id, now=now)
         report.confirmed += 1
 
