@@ -1,0 +1,342 @@
+"""The MQTT source on a real broker: TLS, credentials, kept sessions, acknowledgement after storing, reconnecting."""
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import aclosing
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from offchain.domain.errors import PermanentError, TransientError
+from oracles.clock import SystemClock, unix
+from oracles.simulators.smx_meters import SmxPublisher, SmxState
+from oracles.sources.config import Secret
+from oracles.sources.mqtt import MqttConfig, MqttSource, MqttTls, TelemetryTopic
+from oracles.sources.port import DeviceStatus, MeterReading, Observation, Quantity
+from oracles.sources.smx import SmxMeter
+from tests.utils.broker import make_certificates, running_broker
+
+METER = sha256(b"smx").digest()
+PREFIX = "BBB6038/SMX"
+ROUND = 19 + 1
+"""Values of a round: 19 observations and one reading."""
+
+TIME_OUT_S = 15
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+def source_at(broker, name, **more):
+    dated_by = "meter" if more.get("keep_session", True) else "arrival"
+    settings = {
+        "smx": (SmxMeter(prefix=f"{name}/SMX", device_id="feeder", meter_id=METER, dated_by=dated_by),),
+        "telemetry": (TelemetryTopic(topic=f"{name}/ev", device_id="zoe", timezone="Europe/Rome"),),
+        **more,
+    }
+    return MqttSource(MqttConfig(host=broker.host, port=broker.port, client_id=name, **settings), SystemClock())
+
+
+async def collect(source, count, *, take=True, then=lambda: None):
+    """``count`` values; ``then`` runs in a thread as soon as the source is connected."""
+    values = []
+    async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
+        first = asyncio.ensure_future(anext(stream))
+        while not source.connected and not first.done():
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        work = asyncio.create_task(asyncio.to_thread(then))
+        values.append(await first)
+        while len(values) < count:
+            values.append(await anext(stream))
+        await work
+        if take:
+            source.taken(count)
+            await asyncio.sleep(0.1)
+    return values
+
+
+async def connect_once(source):
+    """Let the broker know the session and its subscriptions."""
+    async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
+        first = asyncio.ensure_future(anext(stream))
+        while not source.connected:
+            await asyncio.sleep(0.02)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
+def publish_rounds(broker, name, rounds, *, dated=True):
+    with SmxPublisher(broker.host, broker.port) as publisher:
+        for number in rounds:
+            moment = datetime(2026, 1, 1, 12, 0, number, tzinfo=UTC) if dated else None
+            publisher.publish(f"{name}/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
+
+
+def registers(values):
+    return [value.import_register_wh for value in values if isinstance(value, MeterReading)]
+
+
+def test_values_come_when_meter_and_vehicle_publish(broker):
+    def publish():
+        with SmxPublisher(broker.host, broker.port) as publisher:
+            publisher.publish("live/SMX", SmxState(import_wh=5000, active_w=(4280.0, 0.0, 0.0)))
+            body = {"vehicleID": "-LRG", "batteryPerc": "64", "status": "charging", "timestamp": "2019-06-24 08:17:08"}
+            publisher.publish_json("live/ev", {"data": body})
+
+    source = source_at(broker, "live", keep_session=False)
+    before = unix(SystemClock())
+    values = asyncio.run(collect(source, ROUND + 2, then=publish))
+    reading = next(value for value in values if isinstance(value, MeterReading))
+    assert (reading.import_register_wh, reading.export_register_wh, reading.meter_clock) == (5000, 0, None)
+    assert before <= reading.read_at <= unix(SystemClock())
+    power = next(
+        v for v in values if isinstance(v, Observation) and (v.quantity, v.phase) == (Quantity.ACTIVE_POWER, 1)
+    )
+    assert power.value == 4280.0
+    charge, status = values[-2:]
+    assert charge[:5] == ("zoe", Quantity.STATE_OF_CHARGE, 0, 64.0, 1_561_357_028)
+    assert status.value == DeviceStatus.CHARGING
+    assert source.refused == {} and source.received == 22
+
+
+def test_values_of_an_absence_come_dated_when_session_was_kept(broker):
+    asyncio.run(connect_once(source_at(broker, "away")))
+    publish_rounds(broker, "away", range(1, 4))
+    values = asyncio.run(collect(source_at(broker, "away"), 3 * ROUND))
+    assert registers(values) == [1000, 2000, 3000]
+    readings = [value for value in values if isinstance(value, MeterReading)]
+    assert [reading.read_at % 60 for reading in readings] == [1, 2, 3], "when measured, not when received"
+
+
+def test_values_of_an_absence_do_not_come_when_arrival_would_date_them(broker):
+    asyncio.run(connect_once(source_at(broker, "undated", keep_session=False)))
+    publish_rounds(broker, "undated", [1], dated=False)
+    source = source_at(broker, "undated", keep_session=False)
+    values = asyncio.run(collect(source, ROUND, then=lambda: publish_rounds(broker, "undated", [2], dated=False)))
+    assert registers(values) == [2000]
+
+
+def test_values_come_again_when_they_were_not_taken(broker):
+    def publish(number):
+        with SmxPublisher(broker.host, broker.port) as publisher:
+            moment = datetime(2026, 1, 1, 12, 0, number, tzinfo=UTC)
+            publisher.publish_snapshot("again/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
+
+    first = asyncio.run(collect(source_at(broker, "again"), ROUND, take=False, then=lambda: publish(1)))
+    second = asyncio.run(collect(source_at(broker, "again"), ROUND))
+    assert registers(first) == registers(second) == [1000]
+    third = asyncio.run(collect(source_at(broker, "again"), ROUND, then=lambda: publish(2)))
+    assert registers(third) == [2000], "what was taken does not come again"
+
+
+def test_values_are_complete_when_consumer_is_slower_than_the_limit(broker):
+    async def slowly():
+        source = source_at(broker, "slow", max_unstored=8)
+        publishing = threading.Thread(target=publish_rounds, args=(broker, "slow", range(1, 21)))
+        values, untaken = [], 0
+        async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
+            first = asyncio.ensure_future(anext(stream))
+            while not source.connected:
+                await asyncio.sleep(0.02)
+            publishing.start()
+            values.append(await first)
+            while len(values) < 20 * ROUND:
+                untaken += 1
+                if untaken == 3:
+                    await asyncio.sleep(0.001)
+                    source.taken(untaken)
+                    untaken = 0
+                values.append(await anext(stream))
+        await asyncio.to_thread(publishing.join)
+        return values
+
+    assert registers(asyncio.run(slowly())) == [1000 * number for number in range(1, 21)]
+
+
+def test_values_raise_when_credentials_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("SITE_MQTT_PASSWORD", "wrong")
+    with running_broker(tmp_path, username="site", password="right") as broker:
+        source = source_at(broker, "guest", username="site", password=Secret(env="SITE_MQTT_PASSWORD"))
+        with pytest.raises(PermanentError, match=r"bad user name or password \(check username and password\)"):
+            asyncio.run(collect(source, 1))
+        with pytest.raises(PermanentError, match="bad user name"):
+            asyncio.run(source.probe())
+        monkeypatch.setenv("SITE_MQTT_PASSWORD", "right")
+        assert asyncio.run(source.probe()).endswith("connected as site, 4 subscriptions")
+
+
+def test_probe_raises_when_topic_is_forbidden(tmp_path):
+    with (
+        running_broker(tmp_path, forbidden="denied/ev") as broker,
+        pytest.raises(PermanentError, match="may not subscribe to denied/ev"),
+    ):
+        asyncio.run(source_at(broker, "denied").probe())
+
+
+def test_values_come_over_tls_when_both_sides_show_certificates(tmp_path):
+    certificates = make_certificates(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = make_certificates(tmp_path / "other")
+    own = {"certificate": certificates.client_certificate, "key": certificates.client_key}
+    with running_broker(tmp_path, certificates=certificates) as broker:
+        source = source_at(broker, "tls", tls=MqttTls(ca=certificates.ca, **own))
+        assert "connected as anonymous" in asyncio.run(source.probe())
+        with pytest.raises(TransientError, match=r"certificate of the broker not trusted \(check tls.ca"):
+            asyncio.run(source_at(broker, "tls", tls=MqttTls(ca=other.ca, **own)).probe())
+        with pytest.raises(TransientError):
+            asyncio.run(source_at(broker, "tls", tls=MqttTls(ca=certificates.ca)).probe())
+
+
+def test_probe_raises_when_nothing_listens(tmp_path):
+    with running_broker(tmp_path) as broker:
+        pass
+    with pytest.raises(TransientError, match="connection refused"):
+        asyncio.run(source_at(broker, "nobody").probe())
+
+
+def test_values_go_on_when_broker_was_restarted(tmp_path):
+    async def scenario():
+        values = []
+        with running_broker(tmp_path) as broker:
+            source = source_at(broker, "restart")
+            stream = source.values()
+            first = asyncio.ensure_future(anext(stream))
+            while not source.connected:
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(publish_rounds, broker, "restart", [1])
+            values.append(await first)
+            values += [await anext(stream) for _ in range(ROUND - 1)]
+        following = asyncio.ensure_future(anext(stream))
+        while source.connected:
+            await asyncio.sleep(0.02)
+        source.taken(ROUND)  # too late for the lost connection: must not disturb the next
+        with running_broker(tmp_path, port=broker.port):
+            while not source.connected:
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(publish_rounds, broker, "restart", [2])
+            values.append(await following)
+            values += [await anext(stream) for _ in range(ROUND - 1)]
+            source.taken(ROUND)
+            await stream.aclose()
+        return values
+
+    async def bounded():
+        async with asyncio.timeout(30):
+            return await scenario()
+
+    assert registers(asyncio.run(bounded())) == [1000, 2000]
+
+
+CONSUMER = """
+import asyncio, os, sys
+from oracles.clock import SystemClock
+from oracles.sources.mqtt import MqttConfig, MqttSource
+from oracles.sources.port import MeterReading
+
+async def main():
+    source = MqttSource(MqttConfig.model_validate_json(sys.argv[1]), SystemClock())
+    print("started", flush=True)
+    with open(sys.argv[2], "ab", buffering=0) as file:
+        async for value in source.values():
+            if isinstance(value, MeterReading):
+                file.write(b"%d\\n" % value.import_register_wh)
+                os.fsync(file.fileno())
+            source.taken(1)
+
+asyncio.run(main())
+"""
+
+
+def test_no_reading_is_lost_when_the_process_is_killed_at_random_moments(broker, tmp_path):
+    rounds, rng = 120, random.Random(4)
+    stored = tmp_path / "stored"
+    config = MqttConfig(
+        host=broker.host,
+        port=broker.port,
+        client_id="killed",
+        smx=(SmxMeter(prefix="killed/SMX", device_id="feeder", meter_id=METER),),
+    )
+    text = json.dumps(config.model_dump(mode="json", exclude={"smx"}) | {"smx": [_plain(config.smx[0])]})
+    asyncio.run(connect_once(MqttSource(config, SystemClock())))
+
+    def publish():
+        with SmxPublisher(broker.host, broker.port) as publisher:
+            for number in range(1, rounds + 1):
+                moment = datetime.fromtimestamp(1_767_225_600 + number, UTC)
+                publisher.publish_snapshot("killed/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
+                pause.wait(0.05)
+
+    pause = threading.Event()
+    thread = threading.Thread(target=publish)
+    thread.start()
+    kills = 0
+    try:
+        while thread.is_alive() or kills < 5:
+            process = subprocess.Popen(
+                [sys.executable, "-c", CONSUMER, text, str(stored)],
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).parents[2],
+            )
+            process.stdout.readline()
+            try:
+                process.wait(rng.uniform(0.05, 0.5))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            process.stdout.close()
+    finally:
+        pause.set()
+        thread.join()
+    seen = set(map(int, stored.read_text().split())) if stored.exists() else set()
+
+    async def rest():
+        source = MqttSource(config, SystemClock())
+        found = set()
+        async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
+            while len(seen | found) < rounds:
+                value = await anext(stream)
+                if isinstance(value, MeterReading):
+                    found.add(value.import_register_wh)
+        return found
+
+    assert seen | asyncio.run(rest()) == {1000 * number for number in range(1, rounds + 1)}
+    assert kills >= 5 and seen
+
+
+def _plain(meter):
+    return {"prefix": meter.prefix, "device_id": meter.device_id, "meter_id": meter.meter_id.hex()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"smx": (), "telemetry": ()}, "nothing to subscribe to"),
+        ({"password": {"env": "X"}}, "a password needs a username"),
+        ({"password": {"env": "X", "file": "y"}, "username": "u"}, "name either a file or an environment variable"),
+        ({"tls": {"certificate": "c.pem"}}, "needs both certificate and key"),
+        ({"telemetry": [{"topic": "a/+", "device_id": "x"}]}, "pattern"),
+        ({"telemetry": [{"topic": "a", "device_id": "x", "timezone": "Rome"}]}, "no time zone is called 'Rome'"),
+        ({"smx": [{"prefix": "a", "device_id": "x", "meter_id": "12"}]}, "32 bytes"),
+        ({"smx": [{"prefix": "a", "device_id": "x"}] * 2}, "topic a is given twice"),
+        ({"smx": [{"prefix": "a", "device_id": "x", "dated_by": "arrival"}]}, "needs keep_session = false"),
+        ({"client_id": "x" * 24}, "at most 23"),
+        ({"pasword": "secret"}, "Extra inputs"),
+    ],
+)
+def test_config_is_refused_when_it_cannot_work(change, message):
+    good = {"host": "broker", "client_id": "site", "smx": [{"prefix": PREFIX, "device_id": "feeder"}]}
+    with pytest.raises(ValidationError, match=message):
+        MqttConfig.model_validate(good | change)
