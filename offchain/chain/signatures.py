@@ -156,6 +156,8 @@ NOTICE = TypedStruct("Notice(uint64 agreementId,uint8 action,uint256 nonce,uint6
 AVAILABILITY = TypedStruct(
     "Availability(uint64 agreementId,uint32 dayFirstIsp,uint128 isps,uint256 nonce,uint64 deadline)"
 )
+BUNDLE = TypedStruct("Bundle(uint64 sessionId,bytes32 connectionId,uint16 sequence,bytes32 bundleHash,uint64 deadline)")
+REJECTION = TypedStruct("Rejection(uint64 sessionId,bytes32 connectionId,uint16 sequence,uint256 positions)")
 
 
 def participants_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
@@ -171,6 +173,11 @@ def metering_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
 def agreements_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
     """Domain of ``AgreementRegistry``."""
     return SigningDomain("gridpact.agreements", "1", chain_id, verifying_contract)
+
+
+def market_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
+    """Domain of ``EnergyMarket``."""
+    return SigningDomain("gridpact.market", "1", chain_id, verifying_contract)
 
 
 def signing_key(secret: bytes) -> PrivateKey:

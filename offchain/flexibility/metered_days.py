@@ -1,7 +1,7 @@
 """Metered days of an anchored batch with their proofs: what settlement brings to the chain."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from offchain.chain.leaves import meter_day_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
@@ -15,6 +15,20 @@ class ProvenDay(NamedTuple):
 
     day: MeterDayRow
     proof: list[bytes]
+
+    def as_evidence(self) -> dict[str, Any]:
+        """Fields ``day`` and ``proof`` of what the settlement contracts take as evidence."""
+        day = self.day
+        return {
+            "day": {
+                "meterId": day.meter_id,
+                "firstIsp": day.first_isp,
+                "ispCount": day.isp_count,
+                "values": day.values,
+                "signature": day.signature,
+            },
+            "proof": self.proof,
+        }
 
 
 def day_tree(days: Iterable[MeterDayRow]) -> MerkleTree:

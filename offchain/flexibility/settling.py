@@ -122,17 +122,9 @@ def _call(suite: Suite, function: str, order: ProsumerOrder, *evidence: Any) -> 
 
 def _evidence(order: ProsumerOrder, proven: ProvenDay, baseline: bytes) -> dict[str, Any]:
     """``IFlexSettlement.Evidence`` of an order."""
-    day, proof = proven
     return {
         "quantitiesWh": order.quantities,
         "takenWh": order.taken,
         "baselineWh": baseline,
-        "day": {
-            "meterId": day.meter_id,
-            "firstIsp": day.first_isp,
-            "ispCount": day.isp_count,
-            "values": day.values,
-            "signature": day.signature,
-        },
-        "proof": proof,
+        **proven.as_evidence(),
     }

@@ -1,0 +1,114 @@
+"""Sessions rebuilt from events: terms, standing bundles, results, what was settled."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from offchain.chain.events import Event
+from offchain.market.clearing import Clearing, ClearingClass
+from offchain.market.orders import PriceGrid
+from offchain.market.settlement import FinalRates, Outcome
+from offchain.market.terms import SessionTerms, SessionTimes
+
+
+@dataclass
+class BundleRecord:
+    """The bundle of a connection as it stands."""
+
+    connection_id: bytes
+    trader: str
+    sequence: int
+    bundle: bytes
+    escrow: int
+    rejected_fee: int = 0
+    released: int | None = None
+    """What {claim} returned [uToken]; ``None`` before."""
+    outcome: Outcome | None = None
+    metered: bool | None = None
+
+
+@dataclass
+class SessionRecord:
+    """A session as its events tell it."""
+
+    id: int
+    operator: str
+    first_isp: int
+    terms: SessionTerms
+    bundles: dict[bytes, BundleRecord] = field(default_factory=dict)
+    results: dict[int, Clearing] = field(default_factory=dict)
+    """Latest result by product."""
+    provisional: dict[int, Clearing] = field(default_factory=dict)
+    """Provisional result by product."""
+    rates: FinalRates | None = None
+    residual: int | None = None
+
+    @property
+    def times(self) -> SessionTimes:
+        return SessionTimes.of(self.terms, self.first_isp)
+
+    @property
+    def final_results(self) -> list[Clearing]:
+        """Results of all products; those of products that nobody cleared are open."""
+        return [self.results.get(p, Clearing(ClearingClass.OPEN)) for p in range(self.terms.product_count)]
+
+
+def terms_of(fields: Mapping[str, Any]) -> SessionTerms:
+    """Terms as an event or a getter carries them: the fields of the struct in their order."""
+    return SessionTerms(*fields.values())
+
+
+def unpack_result(grid: PriceGrid, packed: int) -> Clearing:
+    """``TickBook.Result`` from its packed word."""
+
+    def bits(shift: int, width: int) -> int:
+        return packed >> shift & (1 << width) - 1
+
+    kind = ClearingClass(bits(0, 4))
+    low, high = bits(4, 12), bits(16, 12)
+    price = grid.base_price + (low + high) * grid.price_step // 2 if kind > ClearingClass.NONE else 0
+    return Clearing(kind, price, packed >> 180, bits(28, 12), bits(40, 12), low, high, bits(52, 64), bits(116, 64))
+
+
+def replay_sessions(events: Iterable[Event]) -> dict[int, SessionRecord]:
+    """Sessions by id from the events of ``EnergyMarket`` and ``MarketSettlement``; others are passed over."""
+    sessions: dict[int, SessionRecord] = {}
+    for event in events:
+        if event.contract in ("EnergyMarket", "MarketSettlement") and "sessionId" in event.args:
+            _apply(sessions, event)
+    return sessions
+
+
+def _apply(sessions: dict[int, SessionRecord], event: Event) -> None:
+    args = event.args
+    session_id = args["sessionId"]
+    if event.name == "SessionOpened":
+        terms = terms_of(args["terms"])
+        sessions[session_id] = SessionRecord(session_id, args["operator"], args["firstIsp"], terms)
+        return
+    session = sessions[session_id]
+    match event.name:
+        case "BundleSubmitted":
+            connection_id = args["connectionId"]
+            session.bundles[connection_id] = BundleRecord(
+                connection_id, args["trader"], args["sequence"], args["bundle"], args["escrow"]
+            )
+        case "ProductCleared":
+            result = unpack_result(session.terms.grid, args["result"])
+            session.results[args["product"]] = result
+            if not args["isFinal"]:
+                session.provisional[args["product"]] = result
+        case "MatchRejected":
+            record = session.bundles[args["connectionId"]]
+            record.bundle, record.escrow, record.sequence = args["bundle"], args["escrow"], args["sequence"]
+            record.rejected_fee += args["fee"]
+        case "SessionFinalised":
+            session.rates = FinalRates(args["surplusPrice"], args["greenRewardRate"])
+        case "BundleClaimed":
+            record = session.bundles[args["connectionId"]]
+            record.released, record.escrow = args["released"], args["escrow"]
+        case "TraderSettled":
+            record = session.bundles[args["connectionId"]]
+            record.outcome, record.metered = Outcome(*args["outcome"].values()), args["metered"]
+        case "SessionClosed":
+            session.residual = args["residual"]

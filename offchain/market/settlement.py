@@ -1,0 +1,197 @@
+"""Money of a session: escrow, what a final match needs, and the outcome by meters.
+
+Twin of ``EnergyMarket`` and ``MarketSettlement`` over integers; the formulas stand in ``interfaces/IEnergyMarket.sol``
+and ``interfaces/IMarketSettlement.sol``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from offchain.domain.errors import DomainError
+from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
+from offchain.market.clearing import Clearing, ClearingClass, fills
+from offchain.market.orders import escrow as limit_escrow
+from offchain.market.terms import EnergyType, SessionTerms
+
+
+class Metered(NamedTuple):
+    """What a connection took and gave in a delivery period [Wh]; ``incomplete`` when an ISP has no reading."""
+
+    import_wh: int
+    export_wh: int
+    incomplete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fills:
+    """Final fills of a bundle by product [Wh], and the clearing prices [uToken/kWh]."""
+
+    bought_wh: list[int]
+    sold_wh: list[int]
+    prices: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FinalRates:
+    """Rates that the budgets of a session suffice for [uToken/kWh]."""
+
+    surplus_price: int
+    green_reward_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a bundle; field for field ``IMarketSettlement.Outcome``: energy in Wh, money in uToken."""
+
+    bought_wh: int
+    sold_wh: int
+    injected_green_wh: int
+    injected_brown_wh: int
+    shortage_wh: int
+    surplus_wh: int
+    guarantee: int
+    receipts: int
+    charges: int
+    surplus_payment: int
+    green_reward: int
+    payout: int
+
+
+def bundle_escrow(terms: SessionTerms, book: np.ndarray) -> int:
+    """Escrow of a bundle when it is placed [uToken]: worst-case costs, fee, delivery guarantee."""
+    quantity = book["quantity_wh"].astype(np.int64)
+    sold = int(quantity[book["sell"] == 1].sum())
+    return (
+        limit_escrow(terms.grid, book)
+        + cost_up(int(quantity.sum()), terms.fee_rate)
+        + cost_up(sold, terms.guarantee_rate)
+    )
+
+
+def bundle_fills(terms: SessionTerms, results: Sequence[Clearing], book: np.ndarray) -> Fills:
+    """Fills of a bundle by the results of all products."""
+    bought, sold = [0] * terms.product_count, [0] * terms.product_count
+    for product in np.unique(book["period"]).tolist():
+        own = book[book["period"] == product]
+        filled = fills(results[product], own)
+        bought[product] = int(filled[own["sell"] == 0].sum())
+        sold[product] = int(filled[own["sell"] == 1].sum())
+    touched = [b or s for b, s in zip(bought, sold, strict=True)]
+    prices = [results[p].price if touched[p] else 0 for p in range(terms.product_count)]
+    return Fills(bought, sold, prices)
+
+
+def final_needs(terms: SessionTerms, final: Fills) -> int:
+    """What a final match keeps in the pot [uToken]: costs at clearing prices, fee, delivery guarantee."""
+    costs = sum(
+        cost_up(bought, max(price, 0)) + cost_up(sold, max(-price, 0))
+        for bought, sold, price in zip(final.bought_wh, final.sold_wh, final.prices, strict=True)
+    )
+    bought, sold = sum(final.bought_wh), sum(final.sold_wh)
+    return costs + cost_up(bought + sold, terms.fee_rate) + cost_up(sold, terms.guarantee_rate)
+
+
+def final_rates(terms: SessionTerms, results: Sequence[Clearing]) -> FinalRates:
+    """Rates that the budgets suffice for, whoever injects or takes how little.
+
+    Buyers that were rationed are rounded up by less than a Wh each; at the margin there are at most as many orders
+    as smallest quantities.
+    """
+
+    def bound(products: Sequence[int], rationed: ClearingClass) -> int:
+        total = 0
+        for product in products:
+            result = results[product]
+            total += result.volume_wh
+            if result.kind is rationed:
+                total += result.ration_denominator // terms.min_quantity_wh + 1
+        return total
+
+    green = range(terms.product(EnergyType.GREEN, 0), terms.product_count)
+    bought = bound(range(terms.product_count), ClearingClass.MARGINAL_BUYER)
+    sold_green = bound(green, ClearingClass.MARGINAL_SELLER)
+    return FinalRates(
+        min(terms.surplus_price, terms.surplus_budget * WH_PER_KWH // bought) if bought else terms.surplus_price,
+        min(terms.green_reward_rate, terms.reward_budget * WH_PER_KWH // sold_green)
+        if sold_green
+        else terms.green_reward_rate,
+    )
+
+
+def metered_periods(
+    terms: SessionTerms, import_wh: Sequence[int], export_wh: Sequence[int], missing: Sequence[bool]
+) -> list[Metered]:
+    """Sums of the delivery periods from values per ISP of the whole session."""
+    count = terms.isps_per_period * terms.period_count
+    if not len(import_wh) == len(export_wh) == len(missing) == count:
+        raise DomainError(f"{len(import_wh)} metered ISPs for a session of {count}")
+    periods = []
+    for first in range(0, count, terms.isps_per_period):
+        isps = range(first, first + terms.isps_per_period)
+        known = [i for i in isps if not missing[i]]
+        periods.append(
+            Metered(
+                sum(int(import_wh[i]) for i in known),
+                sum(int(export_wh[i]) for i in known),
+                len(known) < len(isps),
+            )
+        )
+    return periods
+
+
+def outcome(
+    terms: SessionTerms, rates: FinalRates, final: Fills, metered: Sequence[Metered]
+) -> tuple[Outcome, list[int]]:
+    """Outcome of a bundle by its metered periods.
+
+    Returns
+    -------
+    Outcome
+    injected_wh : list of int
+        Delivered energy by product [Wh].
+    """
+    injected_wh = [0] * terms.product_count
+    taken_wh = [0] * terms.product_count
+    receipts = charges = surplus = reward = 0
+    for period, (import_wh, export_wh, incomplete) in enumerate(metered):
+        for energy_type in (EnergyType.GREEN, EnergyType.BROWN):
+            product = terms.product(energy_type, period)
+            bought, sold, price = final.bought_wh[product], final.sold_wh[product], final.prices[product]
+            injected = min(export_wh, sold)
+            export_wh -= injected
+            taken = bought if incomplete else min(import_wh, bought)
+            import_wh -= min(import_wh, taken)
+            injected_wh[product], taken_wh[product] = injected, taken
+            paid_price = max(price, 0)
+            receipts += cost_down(taken, -price) if price < 0 else cost_down(sold, price)
+            surplus += cost_down(bought - taken, min(rates.surplus_price, paid_price))
+            replaced = paid_price if incomplete else max(terms.shortage_price, paid_price) + terms.shortage_penalty_rate
+            charges += cost_up(sold - injected, replaced)
+            if energy_type is EnergyType.GREEN:
+                reward += cost_down(injected, rates.green_reward_rate)
+            else:
+                charges += cost_up(injected, terms.brown_penalty_rate)
+    bought, sold = sum(final.bought_wh), sum(final.sold_wh)
+    brown = sum(injected_wh[: terms.period_count])
+    guarantee = cost_up(sold, terms.guarantee_rate)
+    charges = min(charges, guarantee + receipts)
+    return (
+        Outcome(
+            bought,
+            sold,
+            sum(injected_wh) - brown,
+            brown,
+            sold - sum(injected_wh),
+            bought - sum(taken_wh),
+            guarantee,
+            receipts,
+            charges,
+            surplus,
+            reward,
+            guarantee + receipts - charges + surplus + reward,
+        ),
+        injected_wh,
+    )
