@@ -58,6 +58,7 @@ def expectations(model: Model, timestamp: int) -> Iterator[Expectation]:
     yield from _registries(model)
     yield from _agreements(model, timestamp)
     yield from _flexibility(model)
+    yield from _energy_market(model)
 
 
 def _check_conservation(checks: Checks, model: Model, get: Getter, house: str) -> None:
@@ -232,6 +233,40 @@ def _flexibility(model: Model) -> Iterator[Expectation]:
                 "pot": order.pot,
             }
             yield Expectation("states", Query("FlexDispatch", "reassignment", (order_id,)), expected)
+
+
+def _energy_market(model: Model) -> Iterator[Expectation]:
+    for session_id, session in model.sessions.items():
+        times = session.times
+        standing = [record for record in session.bundles.values() if record.bundle and record.outcome is None]
+        expected = {
+            "operator": session.operator,
+            "firstIsp": session.first_isp,
+            "gateClosure": times.gate_closure,
+            "acceptBy": times.accept_by,
+            "openBundles": len(standing),
+            "finalised": session.rates is not None,
+            "closed": session.residual is not None,
+        }
+        if session.rates is not None:
+            expected["surplusPrice"] = session.rates.surplus_price
+            expected["greenRewardRate"] = session.rates.green_reward_rate
+        yield Expectation("states", Query("EnergyMarket", "session", (session_id,)), expected)
+        for connection_id, record in session.bundles.items():
+            expected = {
+                "placed": bool(record.bundle),
+                "certified": record.certified,
+                "settled": record.outcome is not None,
+                "sequence": record.sequence,
+            }
+            if record.bundle:
+                expected["hash"] = keccak(record.bundle)[:29]
+            yield Expectation("states", Query("EnergyMarket", "bundleOf", (session_id, connection_id)), expected)
+    for connection_id, producer_class in model.producer_classes.items():
+        query = Query("ProducerRegistry", "producerClassOf", (connection_id,))
+        yield Expectation("states", query, producer_class)
+    for (token_id, holder), amount in model.certificates.items():
+        yield Expectation("balances", Query("EnergyCertificates", "balanceOf", (holder, token_id)), amount)
 
 
 def _terms_hash(order: ProsumerOrder) -> bytes:

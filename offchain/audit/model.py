@@ -12,6 +12,7 @@ from typing import Any
 
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import Direction
+from offchain.market.replay import SessionRecord
 
 FIRST_DIRECT_GROUP = 1 << 63
 """Group ids of direct control start here; those below are flex orders."""
@@ -341,6 +342,13 @@ class Model:
     owed: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(debtor, creditor) -> uToken."""
     regulated_rate: int = 0
+
+    sessions: dict[int, SessionRecord] = field(default_factory=dict)
+    """Sessions of the energy market."""
+    producer_classes: dict[bytes, int] = field(default_factory=dict)
+    """What connections produce with."""
+    certificates: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """Certificates and guarantees of origin by (token id, holder) [Wh]."""
 
     def has_role(self, account: str, role: Role) -> bool:
         """Holds the role and is in good standing."""

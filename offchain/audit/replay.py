@@ -45,6 +45,9 @@ class Movements:
     """Energy tokens that the desk should have got, negative when it should have given them [uToken]."""
     desk_payment: int = 0
     """Payment units that the desk should have got."""
+    certificates_found: Counter[tuple[int, str]] = field(default_factory=Counter)
+    certificates_due: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """Certificates of energy by (token id, holder)."""
 
 
 class Replay:
@@ -118,6 +121,15 @@ class Replay:
         self.model.total_held += money.deposited
         if money.owed_found or money.owed_due:
             self.checks.equal("payments", "debts recorded", where, sorted(money.owed_due), sorted(money.owed_found))
+        for token_id, holder in money.certificates_found.keys() | money.certificates_due.keys():
+            self.checks.equal(
+                "certificates",
+                f"token {token_id} of {holder}",
+                where,
+                money.certificates_due[token_id, holder],
+                money.certificates_found[token_id, holder],
+            )
+            self.model.certificates[token_id, holder] += money.certificates_found[token_id, holder]
         self._check_tokens(where)
 
     def _check_tokens(self, where: str) -> None:

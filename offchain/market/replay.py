@@ -1,5 +1,6 @@
 """Sessions rebuilt from events: terms, standing bundles, results, what was settled."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ class BundleRecord:
     bundle: bytes
     escrow: int
     rejected_fee: int = 0
+    certified: bool = False
     released: int | None = None
     """What {claim} returned [uToken]; ``None`` before."""
     outcome: Outcome | None = None
@@ -40,6 +42,10 @@ class SessionRecord:
     """Latest result by product."""
     provisional: dict[int, Clearing] = field(default_factory=dict)
     """Provisional result by product."""
+    changed: set[int] = field(default_factory=set)
+    """Products whose book a rejection changed since they were cleared."""
+    injected_wh: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Injected energy of settled sellers by (product, producer class) [Wh]."""
     rates: FinalRates | None = None
     residual: int | None = None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from offchain.audit.ports import Query
 from offchain.audit.replay import Handler, Replay, at
-from offchain.audit.rules import agreements, dispatch, ledger, market, metering, registry, settlement
+from offchain.audit.rules import agreements, dispatch, energy_market, ledger, market, metering, registry, settlement
 from offchain.chain.events import Event
 
 HANDLERS = (
@@ -15,6 +15,7 @@ HANDLERS = (
     | market.HANDLERS
     | dispatch.HANDLERS
     | settlement.HANDLERS
+    | energy_market.HANDLERS
 )
 
 OF_EVERY_CONTRACT = {
@@ -27,6 +28,7 @@ OF_EVERY_CONTRACT = {
 WITHOUT_EFFECT = frozenset(
     {
         "Approval",
+        "ApprovalForAll",
         "AuthorityUpdated",
         "EIP712DomainChanged",
         "OperationCanceled",
@@ -67,6 +69,9 @@ NOT_WHILE_PAUSED = frozenset(
         ("FlexDispatch", "Reassigned"),
         ("GridRegime", "RegimeChanged"),
         ("GridRegime", "DirectControlUsed"),
+        ("EnergyMarket", "ScheduleRegistered"),
+        ("EnergyMarket", "SessionOpened"),
+        ("EnergyCertificates", "CertificatesIssued"),
     }
 )
 """What a paused contract does not do."""
@@ -82,6 +87,7 @@ _LOCKS = {
     "DirectGroupOpened": (("FlexDispatch", "groupLockId", "groupId"),),
     "AgreementRegistered": (("AgreementRegistry", "bondLockId", "agreementId"),),
     "BondPosted": (("MeteringLedger", "bondLockId", "operator"),),
+    "SessionOpened": (("EnergyMarket", "potLockId", "sessionId"),),
 }
 
 
