@@ -17,7 +17,8 @@ class SimilarDayMethod(ABC):
 
     Arithmetic is over integers and for many connections at once: arrays of values have one more axis, of the
     connections, at the end. ``past`` has shape (n_days, isp_count, n_connections), latest day first, with
-    ``least_days`` to ``most_days`` days; ``today`` has shape (positions before the event, n_connections); ``event`` is a slice of positions in the day.
+    ``least_days`` to ``most_days`` days; ``today`` has shape (positions before the event, n_connections);
+    ``event`` is a slice of positions in the day.
 
     Attributes
     ----------
