@@ -517,16 +517,14 @@ def test_read_never_takes_late_answer_for_its_own_when_frames_have_no_number(tmp
     """A slow device answers the first request while the second waits: with RTU frames both look the same."""
 
     async def scenario(site):
-        source = site.sources[METERS[0]]
-        meter = site.simulator.meters[METERS[0]]
-        meter.import_register_wh = 1_000
+        endpoint, meter = site.sources[METERS[0]].endpoint, site.simulator.meters[METERS[0]]
         meter.delay_s = 0.3
         with pytest.raises(TransientError, match="no answer"):
-            await source.read()
-        meter.import_register_wh, meter.delay_s = 2_000, 0.0
-        return [(await source.read()).import_register_wh for _ in range(3)]
+            await endpoint.read(1, "input", 0, 2)
+        meter.import_register_wh, meter.delay_s = 2_000, 0.15
+        return [await endpoint.read(1, "input", 12, 2) for _ in range(3)]
 
-    assert in_site(tmp_path, scenario, framing="rtu") == [2_000] * 3
+    assert in_site(tmp_path, scenario, framing="rtu") == [[0, 2_000]] * 3
 
 
 def telemetry_of(site, *, every_s=4.0):
