@@ -82,7 +82,7 @@ def main() -> None:
     result = record(
         "sources_mqtt",
         question="microseconds from broker to observation per MQTT message, QoS 1, acknowledged after taking",
-        data=f"{METERS} SMX meters, {ROUNDS} rounds of 22 OBIS topics, kept by the broker; values taken {BATCH} at a time",
+        data=f"{METERS} SMX meters, {ROUNDS} rounds of 22 topics, kept by the broker; values taken {BATCH} at a time",
         seed=None,
         values=[wall / MESSAGES * 1e6 for wall, _ in seconds],
         unit="us/message",
