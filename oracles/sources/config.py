@@ -1,10 +1,11 @@
-"""What the configurations of sources share: meter ids, and secrets that are only named."""
+"""What the configurations of sources share: meter ids, time zones, and secrets that are only named."""
 
 import os
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, model_validator
 
 from offchain.domain.errors import PermanentError
 
@@ -22,6 +23,18 @@ def _meter_id(value: object) -> object:
 
 MeterId = Annotated[bytes, BeforeValidator(_meter_id)]
 """Salted commitment to a meter's serial number: 32 bytes, hexadecimal in files."""
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as exc:
+        raise ValueError(f"no time zone is called {name!r}; write it like Europe/Rome") from exc
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+"""Name of the time zone in which a system writes times without offset."""
 
 
 class Secret(BaseModel, extra="forbid", frozen=True):

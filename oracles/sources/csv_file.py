@@ -32,22 +32,23 @@ import logging
 import tomllib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TextIO, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from offchain.domain.curves import MISSING
 from offchain.domain.errors import AdapterError, PermanentError
 from offchain.domain.isp import ISPS_PER_HOUR, SECONDS_PER_ISP, MarketDay
 from oracles.clock import Clock
-from oracles.sources.config import MeterId
+from oracles.sources.config import MeterId, Zone
 from oracles.sources.port import IntervalEnergy
 from oracles.sources.units import WH
 
@@ -70,17 +71,6 @@ class BadLine(NamedTuple):
 
 class LineError(ValueError):
     """What is wrong with one line."""
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as exc:
-        raise ValueError(f"no time zone {name!r}; write it like Europe/Rome") from exc
-    return name
-
-
-Zone = Annotated[str, AfterValidator(_zone)]
 
 
 class _Model(BaseModel):
@@ -107,34 +97,43 @@ class CsvLayout(_Model):
             raise ValueError("decimal and delimiter cannot be the same")
         return self
 
-    def lines(self, path: Path, needed: list[str]) -> Iterator[tuple[int, list[str] | None]]:
+    def lines(self, file: TextIO, name: str, needed: list[str]) -> Iterator[tuple[int, list[str] | None]]:
         """Number and values of ``needed`` columns of every line that is not empty.
 
         The values are ``None`` where the line is shorter than its header. Every line stands for itself: a quotation
         mark that is never closed spoils one line, not the rest of the file.
+
+        Parameters
+        ----------
+        name : str
+            Of the file, for errors.
         """
+        numbered = enumerate(file, start=1)
+        for _ in range(self.skip_lines):
+            next(numbered, None)
+        header = list(self.columns or ())
+        positions = self._positions(header, needed, name) if header else []
+        for number, line in numbered:
+            cells = [cell.strip() for cell in self._cells(line)]
+            if not any(cells):
+                continue
+            if not header:
+                header = cells
+                positions = self._positions(header, needed, name)
+                continue
+            enough = len(cells) > max(positions)
+            yield number, [cells[position] for position in positions] if enough else None
+        if not header:
+            raise PermanentError(f"{name}: empty file", hint="the first line must name the columns")
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[TextIO]:
+        """The file as text; what cannot be decoded becomes a character that no number has."""
         try:
             with path.open(encoding=self.encoding, errors="replace", newline="") as file:
-                numbered = enumerate(file, start=1)
-                for _ in range(self.skip_lines):
-                    next(numbered, None)
-                header = list(self.columns or ())
-                for number, line in numbered:
-                    cells = [cell.strip() for cell in self._cells(line)]
-                    if not any(cells):
-                        continue
-                    if not header:
-                        header = cells
-                        positions = self._positions(header, needed, path)
-                        continue
-                    if self.columns is not None:
-                        positions = self._positions(header, needed, path)
-                    enough = len(cells) > max(positions)
-                    yield number, [cells[position] for position in positions] if enough else None
+                yield file
         except OSError as exc:
             raise PermanentError(f"{path}: {exc.strerror}", hint="check the path and its permissions") from exc
-        if not header:
-            raise PermanentError(f"{path}: empty file", hint="the first line must name the columns")
 
     def _cells(self, line: str) -> list[str]:
         try:
@@ -142,12 +141,13 @@ class CsvLayout(_Model):
         except csv.Error:
             return ["?"]
 
-    def _positions(self, header: list[str], needed: list[str], path: Path) -> list[int]:
-        if missing := [name for name in needed if name not in header]:
+    @staticmethod
+    def _positions(header: list[str], needed: list[str], name: str) -> list[int]:
+        if missing := [column for column in needed if column not in header]:
             raise PermanentError(
-                f"{path}: no column {missing[0]!r}", hint=f"there are: {', '.join(header)}; correct the mapping"
+                f"{name}: no column {missing[0]!r}", hint=f"there are: {', '.join(header)}; correct the mapping"
             )
-        return [header.index(name) for name in needed]
+        return [header.index(column) for column in needed]
 
     def number(self, text: str, name: str) -> Fraction:
         """A decimal number; :class:`LineError` when it is none."""
@@ -303,21 +303,22 @@ def read_energy_csv(path: Path, mapping: EnergyCsvMapping, meters: Mapping[str, 
     first_energy = first_time + len(mapping.time.names)
     bad: list[BadLine] = []
     grouped: dict[tuple[bytes, datetime | date], list[_Line]] = defaultdict(list)
-    for number, cells in mapping.lines(path, needed):
-        try:
-            if cells is None:
-                raise LineError("too few columns")
-            meter_id = _meter(cells[0], meters) if mapping.meter else next(iter(meters.values()))
-            times = cells[first_time:first_energy]
-            key = mapping.time.day(times) if mapping.time.in_order else mapping.time.local(times)
+    with mapping.opened(path) as file:
+        for number, cells in mapping.lines(file, str(path), needed):
             try:
-                energy = _energy(mapping, cells[first_energy:])
+                if cells is None:
+                    raise LineError("too few columns")
+                meter_id = _meter(cells[0], meters) if mapping.meter else next(iter(meters.values()))
+                times = cells[first_time:first_energy]
+                key = mapping.time.day(times) if mapping.time.in_order else mapping.time.local(times)
+                try:
+                    energy = _energy(mapping, cells[first_energy:])
+                except LineError as error:
+                    energy = None  # the line still has its place among those of its day
+                    bad.append(BadLine(number, str(error)))
+                grouped[meter_id, key].append(_Line(number, meter_id, energy))
             except LineError as error:
-                energy = None  # the line still has its place among those of its day
                 bad.append(BadLine(number, str(error)))
-            grouped[meter_id, key].append(_Line(number, meter_id, energy))
-        except LineError as error:
-            bad.append(BadLine(number, str(error)))
 
     placed: dict[tuple[int, bytes], _Line] = {}
     for (_, key), lines in grouped.items():

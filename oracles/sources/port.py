@@ -1,7 +1,8 @@
 """The ports that sources implement, and the kinds of values that they deliver.
 
 Cumulative registers and interval energies become certified readings; observations are telemetry for control and
-for the near-real-time channel, and are never settled.
+for the near-real-time channel, and are never settled. External values are weather and prices: inputs of forecasts and
+schedules.
 """
 
 from collections.abc import AsyncIterator
@@ -125,10 +126,36 @@ class Observation(NamedTuple):
     received_at: int
 
 
+class ExternalValue(NamedTuple):
+    """Weather or a price, measured or forecast, over ``[event_start, event_end)``.
+
+    Attributes
+    ----------
+    series : str
+        Name in the configuration of the site: a place or a price zone.
+    event_start, event_end : int
+        When it holds [UTC s]; both the same for a value of a moment.
+    value : float or int
+        In the unit of the quantity; a price is an integer.
+    belief_time : int
+        Since when it was known [UTC s]: later beliefs of the same event replace earlier ones from then on.
+    source : str
+        Who says so.
+    """
+
+    series: str
+    quantity: Quantity
+    event_start: int
+    event_end: int
+    value: float | int
+    belief_time: int
+    source: str
+
+
 class EventSource(Protocol):
     """Devices that speak on their own: a broker, a central system, a context broker, a file that is replayed."""
 
-    def values(self) -> AsyncIterator[MeterReading | IntervalEnergy | SignedEnergy | Observation]:
+    def values(self) -> AsyncIterator[MeterReading | IntervalEnergy | SignedEnergy | Observation | ExternalValue]:
         """Values as they come, for ever or until the source is exhausted; reconnects on its own, and raises
         ``PermanentError`` only when going on is pointless (credentials refused, file malformed)."""
         ...

@@ -6,25 +6,12 @@ Position, doors and engine of a vehicle are not read: no decision needs them, an
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator
-
+from oracles.sources.config import Zone as Zone
 from oracles.sources.port import DeviceStatus, Observation, Quantity
 from oracles.sources.smx import number
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise ValueError(f"no time zone is called {name!r}; write it like Europe/Rome") from exc
-    return name
-
-
-Zone = Annotated[str, AfterValidator(_known_zone)]
-"""Name of the time zone in which a system writes times without offset."""
 
 _VEHICLE = {
     "batteryPerc": Quantity.STATE_OF_CHARGE,

@@ -217,7 +217,7 @@ def test_read_energy_csv_raises_when_file_is_of_another_kind(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('zone = "Terni"\n' + MINIMAL, "zone: Value error, no time zone 'Terni'"),
+        ('zone = "Terni"\n' + MINIMAL, "zone: Value error, no time zone is called 'Terni'"),
         ('encoding = "klingon"\n' + MINIMAL, "no encoding 'klingon'"),
         ('delimiter = ","\ndecimal = ","\n' + MINIMAL, "cannot be the same"),
         ("delimiter = ", "Invalid value"),
