@@ -156,7 +156,8 @@ def session_finalised(replay: Replay, event: Event) -> None:
     replay.rule(SUBJECT, "time of the end", where, event.timestamp > accept_by, f"after {accept_by}", event.timestamp)
     replay.checks.equal(SUBJECT, "products to clear again", where, [], sorted(session.changed))
     results = session.final_results
-    open_products = [p for p, result in enumerate(results) if result.kind is ClearingClass.OPEN]
+    ordered = set(_standing_orders(replay, session, where)["period"].tolist())
+    open_products = [p for p, result in enumerate(results) if result.kind is ClearingClass.OPEN and p in ordered]
     replay.checks.equal(SUBJECT, "products never cleared", where, [], open_products)
     brown = sum(result.volume_wh for result in results[: terms.period_count])
     green = sum(result.volume_wh for result in results[terms.period_count :])
