@@ -37,6 +37,8 @@ import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 /// - Readings that never come: {settleMissing} after the settlement deadline of the session, as if every ISP were missing.
 ///   Until then readings have the right of way.
 /// - A challenged batch: nothing settles from it; a new version is anchored or the rule for missing readings holds.
+/// - Each session is settled by itself: an injected Wh counts in every session that sold it. Operators must not open
+///   sessions that overlap in delivery for the same connections.
 /// - Every ISP must be covered by a meter that was in service: after a meter change both days are brought, in order.
 /// @custom:stop Never paused.
 interface IMarketSettlement {
@@ -98,12 +100,14 @@ interface IMarketSettlement {
     ) external returns (Outcome memory);
 
     /// @notice What {settle} would find, for any bundle; changes nothing. For previews and for whoever checks a proposal.
+    /// @return outcome What the trader would get.
+    /// @return injectedWh Delivered Wh by product.
     function outcomeOf(
         uint64 sessionId,
         bytes32 connectionId,
         bytes calldata bundle,
         Evidence[] calldata meterDays
-    ) external view returns (Outcome memory);
+    ) external view returns (Outcome memory outcome, uint256[] memory injectedWh);
 
     /// @notice When {settleMissing} becomes possible, unix seconds.
     function settleBy(uint64 sessionId) external view returns (uint256);

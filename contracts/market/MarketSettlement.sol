@@ -108,10 +108,10 @@ contract MarketSettlement is IMarketSettlement {
         bytes32 connectionId,
         bytes calldata bundle,
         Evidence[] calldata meterDays
-    ) external view returns (Outcome memory outcome) {
+    ) external view returns (Outcome memory outcome, uint256[] memory injectedWh) {
         (IEnergyMarket.Session memory session, IEnergyMarket.Terms memory terms) = _delivered(sessionId);
         Metered[] memory metered = _measure(connectionId, session, terms, meterDays);
-        (outcome, ) = _outcome(_market.fillsOf(sessionId, bundle), _rates(session, terms), metered);
+        return _outcome(_market.fillsOf(sessionId, bundle), _rates(session, terms), metered);
     }
 
     /// @inheritdoc IMarketSettlement
