@@ -391,12 +391,13 @@ class HttpFeed:
         self.timeout_s = timeout_s
         self.attempts = attempts
         self.delay_s = delay_s
+        self._name = _without_query(url)
         self._cached_for: httpx.QueryParams | None = None
         self._validators: dict[str, str] = {}
 
     @property
     def name(self) -> str:
-        return self.url
+        return self._name
 
     async def fetch(self) -> Document | None:
         today = self.clock.now().astimezone(ZoneInfo(self.zone)).date()
@@ -414,7 +415,7 @@ class HttpFeed:
                     break
                 except _RetryLaterError as error:
                     if attempt == self.attempts:
-                        raise TransientError(f"{self.url}: {error}", hint="is the service up?") from error
+                        raise TransientError(f"{self.name}: {error}", hint="is the service up?") from error
                     pause_s = self.delay_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                     await asyncio.sleep(min(max(pause_s, error.after_s), MAX_DELAY_S))
         if response.status_code == httpx.codes.NOT_MODIFIED:
@@ -423,7 +424,7 @@ class HttpFeed:
         answered = response.headers
         names = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
         self._validators = {names[key]: answered[key] for key in names if key in answered}
-        return Document(data, self.url, self._published_at(answered.get("Last-Modified")))
+        return Document(data, self.name, self._published_at(answered.get("Last-Modified")))
 
     async def _get(
         self, client: httpx.AsyncClient, params: httpx.QueryParams, headers: Mapping[str, str]
@@ -432,27 +433,27 @@ class HttpFeed:
             async with client.stream("GET", self.url, params=params or None, headers=headers) as response:
                 status = response.status_code
                 if status in _REFUSED:
-                    raise PermanentError(f"{self.url}: refused with status {status}", hint="check the secret")
+                    raise PermanentError(f"{self.name}: refused with status {status}", hint="check the secret")
                 if status in _RETRIED:
                     raise _RetryLaterError(f"status {status}", _seconds(response.headers.get("Retry-After")))
                 if status not in (httpx.codes.OK, httpx.codes.NOT_MODIFIED):
                     raise TransientError(
-                        f"{self.url}: status {status}", hint="check address and parameters; there may be no data yet"
+                        f"{self.name}: status {status}", hint="check address and parameters; there may be no data yet"
                     )
                 data = bytearray()
                 async for chunk in response.aiter_bytes():
                     data += chunk
                     if len(data) > MAX_BYTES:
-                        raise TransientError(f"{self.url}: more than {MAX_BYTES // 2**20} MiB", hint="ask for less")
+                        raise TransientError(f"{self.name}: more than {MAX_BYTES // 2**20} MiB", hint="ask for less")
                 return response, bytes(data)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
-            raise PermanentError(f"{self.url}: not an address", hint="it starts with https:// or http://") from exc
+            raise PermanentError(f"{self.name}: not an address", hint="it starts with https:// or http://") from exc
         except httpx.TimeoutException as exc:
             raise _RetryLaterError(f"no answer within {self.timeout_s:g} s") from exc
         except httpx.TransportError as exc:
             raise _RetryLaterError(f"no connection ({type(exc).__name__})") from exc
         except httpx.HTTPError as exc:
-            raise TransientError(f"{self.url}: {type(exc).__name__}", hint="is the address right?") from exc
+            raise TransientError(f"{self.name}: {type(exc).__name__}", hint="is the address right?") from exc
 
     def _published_at(self, last_modified: str | None) -> int:
         now = unix(self.clock)
@@ -460,6 +461,15 @@ class HttpFeed:
             return now if last_modified is None else min(now, int(parsedate_to_datetime(last_modified).timestamp()))
         except ValueError:
             return now
+
+
+def _without_query(url: str) -> str:
+    """Address as errors name it: what comes after the question mark may be secret, and so may user and password."""
+    try:
+        parts = httpx.URL(url)
+        return str(parts.copy_with(query=None, username=None, password=None))
+    except httpx.InvalidURL as exc:
+        raise PermanentError("url is not an address", hint="it starts with https:// or http://") from exc
 
 
 @cache
@@ -508,12 +518,13 @@ class ExternalSource:
         self.series = series
         self.source = source
         self.every_s = every_s
+        self._probed: Document | None = None
         self._said: dict[tuple[Quantity, int, int], tuple[float | int, int]] = {}
 
     async def probe(self) -> str:
         """Fetch once and say how much there is."""
-        document = await self.feed.fetch()
-        values = [] if document is None else self._values(document)
+        self._probed = await self._fetched()
+        values = [] if self._probed is None else self._values(self._probed)
         if not values:
             raise TransientError(f"{self.feed.name}: no values", hint="check the mapping; there may be no data yet")
         first, last = (datetime.fromtimestamp(value.event_start, UTC).isoformat() for value in (values[0], values[-1]))
@@ -523,7 +534,7 @@ class ExternalSource:
         lost = False
         while True:
             try:
-                document = await self.feed.fetch()
+                document = await self._fetched()
                 found = [] if document is None else self._new(self._values(document))
             except TransientError as error:
                 if self.every_s is None:
@@ -543,6 +554,11 @@ class ExternalSource:
 
     def taken(self, count: int) -> None:
         """Nothing to acknowledge: the feed says it again after a restart."""
+
+    async def _fetched(self) -> Document | None:
+        """The document of :meth:`probe` if it has not been delivered, else what the feed has now."""
+        document, self._probed = self._probed, None
+        return await self.feed.fetch() if document is None else document
 
     def _values(self, document: Document) -> list[ExternalValue]:
         return self.mapping.values(

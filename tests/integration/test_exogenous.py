@@ -172,6 +172,19 @@ def test_cached_answer_is_not_used_for_other_parameters(service):
     assert [r.headers.get("if-none-match") for r in service.requests] == [None, '"v1"', None]
 
 
+def test_values_deliver_what_probe_saw(service):
+    service.answers = [Response(json.dumps(PRICES), headers={"ETag": '"v1"'}), Response(status_code=304)]
+
+    async def run():
+        source = config(service, every_s=None).external_source(SimulatedClock(NOW))
+        said = await source.probe()
+        return said, [value async for value in source.values()], [value async for value in source.values()]
+
+    said, first, second = asyncio.run(run())
+    assert said == "3 values from 2019-06-14T00:00:00+00:00 to 2019-06-14T02:00:00+00:00"
+    assert (len(first), second) == (3, [])
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_fetch_repeats_when_failure_is_passing(service, status):
     service.answers = [Response(status_code=status), Response(status_code=status), Response(json.dumps(PRICES))]
@@ -282,6 +295,9 @@ def test_secret_is_sent_and_never_logged(service, caplog, monkeypatch):
         )
     assert service.requests[0].query_params["securityToken"] == "s3cret"
     assert service.requests[0].headers["authorization"] == "Bearer s3cret"
+    assert "s3cret" not in str(caught.value) + caplog.text
+    with pytest.raises(TransientError) as caught:
+        fetched(service, url=service.url.replace("//", "//me:s3cret@") + "?token=s3cret")
     assert "s3cret" not in str(caught.value) + caplog.text
 
 

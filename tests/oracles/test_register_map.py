@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offchain.domain.errors import PermanentError
-from oracles.sources.port import DeviceStatus
+from oracles.sources.port import DeviceStatus, Quantity
 from oracles.sources.register_map import (
     REFERENCE_MAP,
     Block,
@@ -17,6 +17,7 @@ from oracles.sources.register_map import (
     load_register_map,
     plan_blocks,
 )
+from oracles.sources.units import UNITS, unit_factor
 
 VALID = """
 table = "holding"
@@ -210,3 +211,10 @@ def test_load_register_map_entries_inherit_table_and_word_order(tmp_path):
     assert {(r.table, r.word_order) for r in (map_.import_wh, map_.serial, map_.telemetry[0])} == {
         ("holding", "little")
     }
+
+
+def test_units_are_known_for_every_quantity():
+    assert set(UNITS) == set(Quantity)
+    assert unit_factor(Quantity.PRICE, "EUR/MWh") == 1_000
+    assert unit_factor(Quantity.WIND_SPEED, "km/h") * 18 == 5
+    assert all(factor > 0 and next(iter(units.values())) == 1 for units in UNITS.values() for factor in units.values())
