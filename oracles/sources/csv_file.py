@@ -35,8 +35,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO, TypeVar
@@ -56,9 +55,11 @@ log = logging.getLogger(__name__)
 
 SHIPPED = Path(str(files("oracles.sources"))) / "mappings"
 
-_ENERGY_WH = {unit: Fraction(factor) for unit, factor in WH.items()} | {
-    unit: Fraction(factor, ISPS_PER_HOUR) for unit, factor in {"W": 1, "kW": 1_000, "MW": 1_000_000}.items()
+# Unit -> factor and divisor to Wh per quarter hour.
+_ENERGY_WH = {unit: (factor, 1) for unit, factor in WH.items()} | {
+    unit.removesuffix("h"): (factor, ISPS_PER_HOUR) for unit, factor in WH.items()
 }
+_MAX_DIGITS = 30
 _LOGGED_LINES = 20
 
 
@@ -149,17 +150,34 @@ class CsvLayout(_Model):
             )
         return [header.index(column) for column in needed]
 
-    def number(self, text: str, name: str) -> Fraction:
+    def number(self, text: str, name: str) -> Decimal:
         """A decimal number; :class:`LineError` when it is none."""
         if not text:
             raise LineError(f"{name} is empty")
-        try:
-            value = Decimal(text.replace(",", ".") if self.decimal == "," else text)
-        except InvalidOperation as exc:
-            raise LineError(f"{name} {text!r} is not a number") from exc
-        if not value.is_finite():
-            raise LineError(f"{name} {text!r} is not a number")
-        return Fraction(value)
+        return exact_number(text.replace(",", ".") if self.decimal == "," else text, name)
+
+
+def exact_number(raw: str | int | Decimal, name: str) -> Decimal:
+    """A decimal number of any reasonable size; :class:`LineError` when it is none."""
+    try:
+        value = Decimal(raw)
+    except InvalidOperation as exc:
+        raise LineError(f"{name} {_short(raw)} is not a number") from exc
+    # 1e999999999 is a short text, and takes all memory as an exact number.
+    if not value.is_finite() or abs(value.adjusted()) > _MAX_DIGITS:
+        raise LineError(f"{name} {_short(raw)} is not a number")
+    return value
+
+
+def _short(raw: object) -> str:
+    text = repr(raw)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str, pattern: str) -> datetime:
+    """The same times come for every meter of a file."""
+    return datetime.strptime(text, pattern)
 
 
 class TimeColumns(_Model):
@@ -200,7 +218,7 @@ class TimeColumns(_Model):
             if self.time_column is not None and cells[1].startswith("24:00"):
                 cells, late = [cells[0], cells[1].replace("24", "00", 1)], timedelta(days=1)
             pattern = self.format if self.time_column is None else f"{self.format} {self.time_format}"
-            return datetime.strptime(" ".join(cells), pattern) + late
+            return _parsed(" ".join(cells), pattern) + late
         except (ValueError, OverflowError, OSError) as exc:
             raise LineError(f"time {text!r} is not written as {self.format}") from exc
 
@@ -226,8 +244,8 @@ class EnergyColumn(_Model):
 
     def energy_wh(self, text: str, layout: CsvLayout) -> int:
         """Energy [Wh], rounded to the nearest."""
-        value = layout.number(text, self.column)
-        energy_wh = round(value * _ENERGY_WH[self.unit])
+        factor, divisor = _ENERGY_WH[self.unit]
+        energy_wh = round(layout.number(text, self.column) * factor / divisor)
         if not 0 <= energy_wh < MISSING:
             raise LineError(f"{self.column} {text!r} is {'negative' if energy_wh < 0 else 'too much'}")
         return energy_wh

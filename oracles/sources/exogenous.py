@@ -31,7 +31,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from fractions import Fraction
 from functools import cache
@@ -50,6 +50,7 @@ from oracles.sources.csv_file import (
     CsvLayout,
     LineError,
     TimeColumns,
+    exact_number,
     instants,
     load_mapping,
     log_bad_lines,
@@ -151,7 +152,7 @@ class CsvMapping(CsvLayout):
                 if self.belief_time is not None:
                     belief = self.belief_time.local(cells[first_belief:first_value])
                 texts = zip(self.values, cells[first_value:], strict=True)
-                numbers = [(value, self.number(text, value.column)) for value, text in texts if text]
+                numbers = [(value, Fraction(self.number(text, value.column))) for value, text in texts if text]
                 rows.append((number, self.time.local(cells[:first_belief]), belief, numbers))
             except LineError as error:
                 bad.append(BadLine(number, str(error)))
@@ -245,15 +246,9 @@ def _moment(time: JsonTime, record: Any) -> datetime:
 
 
 def _number(raw: Any, name: str) -> Fraction:
-    try:
-        if isinstance(raw, bool) or not isinstance(raw, str | int | Decimal):
-            raise InvalidOperation
-        value = Decimal(raw)
-    except InvalidOperation as exc:
-        raise LineError(f"{name} {raw!r} is not a number") from exc
-    if not value.is_finite():
-        raise LineError(f"{name} {raw!r} is not a number")
-    return Fraction(value)
+    if isinstance(raw, bool) or not isinstance(raw, str | int | Decimal):
+        raise LineError(f"{name} is not a number")
+    return Fraction(exact_number(raw, name))
 
 
 def _placed(rows: list[tuple[int, datetime, datetime | None, list]], bad: list[BadLine], zone: str) -> Parsed:

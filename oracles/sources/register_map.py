@@ -31,7 +31,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -92,12 +92,12 @@ class Register(_Model):
             raise ValueError("words must be given for text and only for text")
         return self
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Number of 16-bit words."""
         return self.words or _STRUCTS[self.type].size // 2
 
-    @property
+    @cached_property
     def end(self) -> int:
         """First address after the value."""
         return self.address + self.length
@@ -141,7 +141,7 @@ class ScaledRegister(Register):
             raise ValueError("scale must not be zero")
         return self
 
-    @property
+    @cached_property
     def exponent_register(self) -> Register | None:
         """Where the power of ten is."""
         if self.scale_register is None:
@@ -200,7 +200,7 @@ class TelemetryRegister(ScaledRegister):
             raise ValueError(f"status {unknown[0]!r} is not one of {', '.join(s.name.lower() for s in DeviceStatus)}")
         return self
 
-    @property
+    @cached_property
     def factor(self) -> Fraction:
         """Value of one step in the unit of the quantity."""
         return Fraction(self.scale) * unit_factor(self.quantity, self.unit)
@@ -309,7 +309,11 @@ class Readout:
         if register.codes is not None:
             name = register.codes.get(int(raw))
             return None if name is None else float(DeviceStatus[name.upper()])
-        return raw * _float_factor(register.factor, exponent)
+        # One division of integers: 2315 at a scale of 0.1 is 231.5, not the product with the nearest float of 0.1.
+        numerator, denominator = register.factor.as_integer_ratio()
+        if exponent >= 0:
+            return raw * (numerator * 10**exponent) / denominator
+        return raw * numerator / (denominator * 10**-exponent)
 
     def check(self, expected: Iterable[ExpectedRegister]) -> None:
         """:class:`PermanentError` when another device answers than the map is for."""
@@ -319,11 +323,6 @@ class Readout:
                     f"{self._where}: {found} instead of {register.value} at {register.address}",
                     hint="another device or firmware answers; check the register map",
                 )
-
-
-@lru_cache(maxsize=4096)
-def _float_factor(factor: Fraction, exponent: int) -> float:
-    return float(factor * Fraction(10) ** exponent)
 
 
 _ENTRIES = ("serial", "import_wh", "export_wh", "meter_clock", "status")

@@ -275,11 +275,12 @@ def test_bad_records_are_named_and_others_count(service, caplog):
         {"start_timestamp": (START + 3_600) * 1_000, "marketprice": None},
         {"start_timestamp": (START + 3_600) * 1_000, "marketprice": True},
         7,
+        {"start_timestamp": START * 1_000, "marketprice": "1e999999999"},
         PRICES["data"][2],
     ]
     service.answers = [Response(json.dumps({"data": records}))]
     assert [value.value for value in fetched(service)] == [42_090, 0]
-    assert [r.getMessage().split(" line ")[1].split(":")[0] for r in caplog.records] == ["2", "3", "4", "6", "7"]
+    assert [r.getMessage().split(" line ")[1].split(":")[0] for r in caplog.records] == ["2", "3", "4", "6", "7", "8"]
 
 
 def test_secret_is_sent_and_never_logged(service, caplog, monkeypatch):

@@ -89,6 +89,8 @@ def test_read_energy_csv_names_bad_lines_and_keeps_the_others(tmp_path):
     lines.insert(11, "IT02;0,1\n")
     lines.insert(12, "\n")
     lines.append(terni_day(date(2019, 6, 14))[8])  # what line 10 should have been
+    lines.insert(13, "IT02;1e999999999;0;14-06-2019\n")
+    lines.insert(14, "IT02;1e-999999999;0;14-06-2019\n")
     values, bad = content(tmp_path, HEADER + "".join(lines))
     assert bad == [
         BadLine(5, "Energy Absorbed 'abc' is not a number"),
@@ -100,6 +102,10 @@ def test_read_energy_csv_names_bad_lines_and_keeps_the_others(tmp_path):
         BadLine(11, "unknown meter 'IT09'"),
         BadLine(12, "time '2019-06-14' is not written as %d-%m-%Y"),
         BadLine(13, "too few columns"),
+        BadLine(15, "2 lines for 2019-06-14, which has 96 quarter hours"),
+        BadLine(15, "Energy Absorbed '1e999999999' is not a number"),
+        BadLine(16, "2 lines for 2019-06-14, which has 96 quarter hours"),
+        BadLine(16, "Energy Absorbed '1e-999999999' is not a number"),
     ]
     assert len(values) == 91
 
