@@ -89,6 +89,10 @@ class EvseRestConfig(BaseModel, extra="forbid", frozen=True):
             raise ValueError("nothing to read: name at least one station or vehicle")
         return self
 
+    def source(self, clock: Clock) -> "EvseRest":
+        """The source."""
+        return EvseRest(self, clock)
+
 
 class EvseRest:
     """Stations and vehicles of one service (implements ``EventSource``; commands are its downlink).

@@ -132,6 +132,10 @@ class MqttConfig(BaseModel, extra="forbid", frozen=True):
             raise ValueError(f"topic {twice[0]} is given twice")
         return self
 
+    def source(self, clock: Clock) -> "MqttSource":
+        """The source."""
+        return MqttSource(self, clock)
+
 
 class MqttSource:
     """Everything behind one broker (implements ``EventSource``).

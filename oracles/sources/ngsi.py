@@ -102,6 +102,10 @@ class NgsiConfig(BaseModel, extra="forbid", frozen=True):
             raise ValueError("context belongs to version ld")
         return self
 
+    def source(self, clock: Clock) -> "NgsiSource":
+        """The source."""
+        return NgsiSource(self, clock)
+
 
 class NgsiSource:
     """Entities of one context broker (implements ``EventSource``).

@@ -48,7 +48,6 @@ from oracles.sources.telemetry import status_of
 from oracles.sources.units import WH, unit_factor
 
 _TIMES = ("timeinstant", "dateobserved", "timestamp", "observedat")
-_REGISTER_BITS = 64  # decimal values: a register that falls was reset
 
 # UN/CEFACT Recommendation 20, as unitCode of the FIWARE data models.
 _UNIT_CODES = {
@@ -215,7 +214,7 @@ class EntityTranslator:
             return []
         if entry.registers is not None:
             read_at = min(at, received_at)
-            return [MeterReading(meter_id, read_at, at, import_wh, export_wh, _REGISTER_BITS, False)]
+            return [MeterReading(meter_id, read_at, at, import_wh, export_wh)]
         if at % SECONDS_PER_ISP:
             self.refused["interval off the quarter hour"] += 1
             return []

@@ -83,6 +83,10 @@ class OcppConfig(BaseModel, extra="forbid", frozen=True):
                 raise ValueError(f"{what} {twice[0]} is given twice")
         return self
 
+    def source(self, clock: Clock) -> "OcppCentral":
+        """The source."""
+        return OcppCentral(self, clock)
+
 
 class OcppCentral:
     """All charge points of a site (implements ``EventSource``; commands are its downlink).

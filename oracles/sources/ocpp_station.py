@@ -50,7 +50,6 @@ _QUANTITIES: dict[str, tuple[Quantity, int]] = {
     "Temperature": (Quantity.TEMPERATURE, 1),
 }
 _PHASES: dict[str | None, int] = {None: 0, "L1": 1, "L2": 2, "L3": 3, "L1-N": 1, "L2-N": 2, "L3-N": 3}
-_REGISTER_BITS = 64  # decimal displays: a register that falls was reset
 
 
 class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
@@ -214,7 +213,7 @@ class Station:
             return found
         if 0 in registers:
             broken = connector in self._broken_meters
-            read = MeterReading(meter_id, min(at, now), at, registers[0], registers.get(1, 0), _REGISTER_BITS, broken)
+            read = MeterReading(meter_id, min(at, now), at, registers[0], registers.get(1, 0), broken)
             found.append(read)
         elif intervals and at % SECONDS_PER_ISP == 0:
             isp = at // SECONDS_PER_ISP - 1

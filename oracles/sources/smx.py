@@ -36,8 +36,8 @@ from oracles.sources.config import MeterId
 from oracles.sources.delivery import Value
 from oracles.sources.port import MeterReading, Observation, Quantity
 
-REGISTER_BITS = 64
-"""The display wraps at a power of ten, which no width in bits describes: a register that falls was reset."""
+MODULUS_WH = 10**9
+"""The device shows six digits of kWh before the point: registers start again at a million kWh."""
 
 PAIR_S = 5
 """How far apart import and export of one reading may arrive when nothing dates them [s]: the period of the device."""
@@ -211,7 +211,7 @@ class SmxDecoder:
         self._registers.clear()
         late = measured_at is not None and abs(received_at - measured_at) > LATE_S
         read_at = measured_at if late and measured_at is not None else received_at
-        return [MeterReading(meter_id, read_at, measured_at, import_wh, export_wh, REGISTER_BITS, False)]
+        return [MeterReading(meter_id, read_at, measured_at, import_wh, export_wh, modulus_wh=MODULUS_WH)]
 
 
 def _utc(text: str) -> int:

@@ -153,6 +153,41 @@ def check_paho_mqtt():
     assert topic_matches_sub("meter/+/import_wh", "meter/7/import_wh")
 
 
+def check_ocpp():
+    from ocpp.messages import Call, unpack
+
+    message = unpack(Call("1", "Heartbeat", {}).to_json())
+    assert (message.action, message.payload) == ("Heartbeat", {})
+
+
+def check_websockets():
+    import asyncio
+
+    from websockets.asyncio.client import connect
+    from websockets.asyncio.server import serve
+
+    async def echo():
+        async with serve(lambda link: link.send("Wh"), "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with connect(f"ws://127.0.0.1:{port}") as link:
+                return await link.recv()
+
+    assert asyncio.run(echo()) == "Wh"
+
+
+def check_starlette():
+    from starlette.datastructures import Headers
+
+    assert Headers({"Fiware-Service": "site"})["fiware-service"] == "site"
+
+
+def check_cryptography():
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    assert key.public_key().key_size == 256
+
+
 def check_pymodbus():
     from pymodbus.client.mixin import ModbusClientMixin
 

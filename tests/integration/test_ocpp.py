@@ -130,7 +130,7 @@ def test_registers_and_power_come_when_charge_point_measures(version, tmp_path):
             point.connectors[1].import_wh, point.connectors[1].export_wh = 5_000, 20
             await point.measure(1, {"Power.Active.Import": 7200, "SoC": 55})
             at = int(START.timestamp())
-            assert site.readings() == [MeterReading(METER, at, at, 5_000, 20, 64, False)]
+            assert site.readings() == [MeterReading(METER, at, at, 5_000, 20)]
             power, charge = site.values[1:3]
             assert power == Observation("evse/1", Quantity.ACTIVE_POWER, 0, 7200.0, at, at)
             assert charge[1:4] == (Quantity.STATE_OF_CHARGE, 0, 55.0)

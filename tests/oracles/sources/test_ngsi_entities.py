@@ -55,7 +55,7 @@ def test_values_give_interval_energy_of_the_right_isp(form, stamped, isp):
 def test_values_give_readings_when_registers_are_mapped(form):
     mapped = translator(registers={"import": "in", "export": "out"})
     shown = entity(form, **{"in": Attribute(7302.436, AT, "KWH"), "out": Attribute(12, AT)})
-    assert mapped.values(shown, NOW) == [MeterReading(METER, STAMP, STAMP, 7_302_436, 12, 64, False)]
+    assert mapped.values(shown, NOW) == [MeterReading(METER, STAMP, STAMP, 7_302_436, 12)]
 
 
 def test_values_take_time_of_the_entity_when_attributes_have_none():

@@ -83,7 +83,7 @@ def test_decode_gives_one_reading_when_both_registers_came():
     smx = decoder()
     assert send(smx, "1-1-2-8-0", "002573.4636") == []
     assert send(smx, "1-1-1-8-0", "007302.4362", received_at=NOW + 1) == [
-        MeterReading(METER, NOW + 1, None, 7_302_436, 2_573_463, 64, False)
+        MeterReading(METER, NOW + 1, None, 7_302_436, 2_573_463, False, 10**9)
     ]
     assert send(smx, "1-1-1-8-0", "007302.5000", received_at=NOW + 2) == [], "the next reading needs both again"
 
@@ -100,7 +100,7 @@ def test_decode_dates_by_clock_object_when_broker_had_kept_the_values():
     send(smx, "1-1-2-8-0", "002573.4636")
     at = 1_559_943_878
     assert send(smx, "1-1-1-8-0", "007302.4362", received_at=at + 7200) == [
-        MeterReading(METER, at, at, 7_302_436, 2_573_463, 64, False)
+        MeterReading(METER, at, at, 7_302_436, 2_573_463, False, 10**9)
     ]
     assert send(smx, "1-1-14-7-0", "050.000", received_at=at + 7200)[0].observed_at == at
 
@@ -154,7 +154,7 @@ def test_decode_gives_all_values_when_snapshot_comes():
     }
     values = decoder().decode("BBB6038/SMX/", json.dumps(body).encode(), NOW + 3600)
     readings = [value for value in values if isinstance(value, MeterReading)]
-    assert readings == [MeterReading(METER, 1_559_943_878, 1_559_943_878, 7_302_436, 2_573_463, 64, False)]
+    assert readings == [MeterReading(METER, 1_559_943_878, 1_559_943_878, 7_302_436, 2_573_463, False, 10**9)]
     observed = {(v.quantity, v.phase): v.value for v in values if isinstance(v, Observation)}
     assert observed[Quantity.ACTIVE_POWER, 0] == 988.266
     assert len(observed) == 19 and {v.observed_at for v in values if isinstance(v, Observation)} == {1_559_943_878}
