@@ -403,7 +403,9 @@ class HttpFeed:
         headers = {key: text.format(**fields) for key, text in self.headers.items()}
         if self._cached_for != params:
             self._validators = {}
-        async with httpx.AsyncClient(timeout=self.timeout_s, follow_redirects=True, verify=_trusted()) as client:
+        # A secret does not follow to where another address sends it.
+        follow = self.secret is None
+        async with httpx.AsyncClient(timeout=self.timeout_s, follow_redirects=follow, verify=_trusted()) as client:
             for attempt in range(1, self.attempts + 1):
                 try:
                     response, data = await self._get(client, params, headers | self._validators)
@@ -453,7 +455,7 @@ class HttpFeed:
     def _published_at(self, last_modified: str | None) -> int:
         now = unix(self.clock)
         try:
-            return now if last_modified is None else min(now, int(parsedate_to_datetime(last_modified).timestamp()))
+            return now if last_modified is None else int(parsedate_to_datetime(last_modified).timestamp())
         except ValueError:
             return now
 
@@ -556,9 +558,11 @@ class ExternalSource:
         return await self.feed.fetch() if document is None else document
 
     def _values(self, document: Document) -> list[ExternalValue]:
-        return self.mapping.values(
+        values = self.mapping.values(
             document.data, document.name, self.series, self.source, belief_time=document.published_at
         )
+        now = unix(self.clock)  # what is here was known by now, whatever another clock says
+        return [value._replace(belief_time=min(value.belief_time, now)) for value in values]
 
     def _new(self, values: list[ExternalValue]) -> list[ExternalValue]:
         said, new = {}, []
@@ -599,6 +603,8 @@ class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
             raise ValueError("give either file or url")
         if self.url is not None and not self.url.startswith(("https://", "http://")):
             raise ValueError("url must start with https:// or http://")
+        if self.secret is not None and not self._encrypted_or_here():
+            raise ValueError("a secret is sent to https:// only, or to this machine")
         if self.file is not None and (self.params or self.headers or self.secret):
             raise ValueError("params, headers and secret are for a url")
         fields = {"today": datetime.now(UTC), "tomorrow": datetime.now(UTC)} | ({"secret": ""} if self.secret else {})
@@ -610,6 +616,10 @@ class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
                     f"{name}: {text!r} may hold {{today}}, {{tomorrow}} and, with a secret, {{secret}}"
                 ) from exc
         return self
+
+    def _encrypted_or_here(self) -> bool:
+        url = httpx.URL(self.url or "")
+        return url.scheme == "https" or url.host in ("127.0.0.1", "::1", "localhost")
 
     def load(self) -> ExternalMapping:
         """The mapping."""

@@ -48,7 +48,7 @@ class ReplaySource:
     Parameters
     ----------
     values : iterable
-        In the order of :func:`known_at`; consumed as it is replayed, and only once.
+        In the order of :func:`known_at`; consumed as it is replayed, and only once. What is late comes at once.
     speed : float or None
         How many times as fast as it was; ``None`` does not wait at all.
     """
@@ -78,7 +78,10 @@ class ReplaySource:
 
 
 class ReplayConfig(BaseModel, extra="forbid", frozen=True):
-    """Replay of a CSV file (``csv``) or of the readings of a store (``store`` with ``start`` and ``end``)."""
+    """Replay of CSV files (``csv``) or of the readings of a store (``store`` with ``start`` and ``end``).
+
+    The files of a folder are replayed one after the other in the order of their names, which is to be that of time.
+    """
 
     csv: CsvSourceConfig | None = None
     store: str | None = None
@@ -96,9 +99,9 @@ class ReplayConfig(BaseModel, extra="forbid", frozen=True):
         return self
 
     def source(self, clock: Clock) -> ReplaySource:
-        """The source; a file is read at once, a store as it is replayed."""
+        """The source; files and the store are read as they are replayed."""
         if self.csv is not None:
-            return ReplaySource(sorted(self._filed(self.csv), key=known_at), clock, speed=self.speed)
+            return ReplaySource(self._filed(self.csv), clock, speed=self.speed)
         return ReplaySource(self._stored(), clock, speed=self.speed)
 
     @staticmethod

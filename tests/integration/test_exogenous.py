@@ -302,6 +302,16 @@ def test_secret_is_sent_and_never_logged(service, caplog, monkeypatch):
     assert "s3cret" not in str(caught.value) + caplog.text
 
 
+def test_secret_does_not_follow_a_redirect(service, monkeypatch):
+    monkeypatch.setenv("PRICE_TOKEN", "s3cret")
+    moved = Response(status_code=302, headers={"Location": service.url})
+    service.answers = [moved, Response(json.dumps(PRICES))]
+    assert len(fetched(service)) == 3
+    service.answers = [moved, Response(json.dumps(PRICES))]
+    with pytest.raises(TransientError, match="status 302"):
+        fetched(service, secret={"env": "PRICE_TOKEN"}, headers={"X-Key": "{secret}"})
+
+
 def test_weather_of_parallel_lists_covers_what_it_says(service):
     service.answers = [
         Response(
@@ -435,6 +445,7 @@ def test_load_mapping_names_entry_when_wrong(tmp_path, text, message):
         ({"every_s": 1}, "every_s"),
         ({"zone": "Mars"}, "no time zone is called 'Mars'"),
         ({"url": None, "file": "x.csv", "headers": {"a": "b"}}, "are for a url"),
+        ({"url": "http://example.org", "secret": {"env": "TOKEN"}}, "a secret is sent to https:// only"),
     ],
 )
 def test_config_names_what_is_wrong(change, message):

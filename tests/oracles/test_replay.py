@@ -117,15 +117,15 @@ def test_config_replays_store(filled_store):
 
 def test_config_replays_file_and_names_its_bad_lines(tmp_path, caplog):
     header = "Smartmeter_id;Energy Absorbed;Energy Injected;Date\n"
-    (tmp_path / "b.csv").write_text(header + "IT01;0,001;0;14-06-2019\n" * 96)
-    (tmp_path / "a.csv").write_text(header + "IT01;0,002;0;15-06-2019\n" * 96 + "IT01;x;0;16-06-2019\n")
+    (tmp_path / "1.csv").write_text(header + "IT01;0,001;0;14-06-2019\n" * 96)
+    (tmp_path / "2.csv").write_text(header + "IT01;0,002;0;15-06-2019\n" * 96 + "IT01;x;0;16-06-2019\n")
     config = ReplayConfig.model_validate(
         {"csv": {"path": tmp_path, "mapping": "terni", "meters": {"IT01": METER.hex()}}, "speed": None}
     )
     values = collected(config.source(SimulatedClock(isp_start(0))))
     assert [(v.isp, v.import_wh) for v in values] == [(FIRST + i, 1 + i // 96) for i in range(192)]
     assert {v.reported_at - 900 * v.isp for v in values} == {900}
-    assert any("a.csv line 98" in record.getMessage() for record in caplog.records)
+    assert any("2.csv line 98" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize(
