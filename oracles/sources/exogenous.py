@@ -581,7 +581,7 @@ class ExternalSource:
 class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
     """Weather or prices out of a ``file`` or from a ``url``, laid out as ``mapping`` says.
 
-    ``series`` names the place or price zone; ``source`` who says so (host or file without it).
+    ``series`` names the place or price zone; ``source_name`` who says so (host or file without it).
     """
 
     series: str = Field(min_length=1)
@@ -591,7 +591,7 @@ class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
     params: dict[str, str] = {}
     headers: dict[str, str] = {}
     secret: Secret | None = None
-    source: str | None = None
+    source_name: str | None = None
     zone: Zone = "UTC"
     every_s: float | None = Field(default=3_600, ge=10)
     timeout_s: float = Field(default=10, gt=0, le=120)
@@ -625,7 +625,7 @@ class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
         """The mapping."""
         return load_mapping(self.mapping, ExternalMapping)
 
-    def external_source(self, clock: Clock) -> ExternalSource:
+    def source(self, clock: Clock) -> ExternalSource:
         """The source."""
         if self.file is not None:
             feed: Feed = FileFeed(self.file)
@@ -640,5 +640,5 @@ class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
                 timeout_s=self.timeout_s,
                 attempts=self.attempts,
             )
-        source = self.source or (self.file.name if self.file is not None else httpx.URL(self.url).host)
-        return ExternalSource(feed, self.load(), clock, series=self.series, source=source, every_s=self.every_s)
+        name = self.source_name or (self.file.name if self.file is not None else httpx.URL(self.url).host)
+        return ExternalSource(feed, self.load(), clock, series=self.series, source=name, every_s=self.every_s)

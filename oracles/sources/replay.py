@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from datetime import timedelta
+from itertools import islice
 
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
@@ -17,7 +18,7 @@ from oracles.sources.csv_file import CsvSourceConfig, files_in, log_bad_lines, r
 from oracles.sources.delivery import Value
 from oracles.sources.port import IntervalEnergy, MeterReading
 
-_YIELD_EVERY = 500
+_READ_AHEAD = 500
 
 
 def known_at(value: Value) -> int:
@@ -65,13 +66,12 @@ class ReplaySource:
 
     async def values(self) -> AsyncIterator[Value]:
         start, origin = self.clock.now(), None
-        for number, value in enumerate(self._values, start=1):
-            if self.speed is not None:
-                origin = known_at(value) if origin is None else origin
-                await self.clock.sleep_until(start + timedelta(seconds=(known_at(value) - origin) / self.speed))
-            if number % _YIELD_EVERY == 0:
-                await asyncio.sleep(0)
-            yield value
+        while some := await asyncio.to_thread(lambda: list(islice(self._values, _READ_AHEAD))):
+            for value in some:
+                if self.speed is not None:
+                    origin = known_at(value) if origin is None else origin
+                    await self.clock.sleep_until(start + timedelta(seconds=(known_at(value) - origin) / self.speed))
+                yield value
 
     def taken(self, count: int) -> None:
         """Nothing to acknowledge: what was stored stays stored."""

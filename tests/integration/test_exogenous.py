@@ -71,7 +71,7 @@ def config(service, **changes):
 def fetched(service, **changes):
     async def run():
         clock = SimulatedClock(NOW)
-        source = config(service, every_s=None, **changes).external_source(clock)
+        source = config(service, every_s=None, **changes).source(clock)
         source.feed.delay_s = 0.001
         return [value async for value in source.values()]
 
@@ -103,7 +103,7 @@ def polls(service, count, *, between=None, **changes):
 
     async def run():
         clock = SimulatedClock(NOW)
-        source = config(service, **changes).external_source(clock)
+        source = config(service, **changes).source(clock)
         source.feed.delay_s = 0.001
         seen, rounds = [], []
 
@@ -176,7 +176,7 @@ def test_values_deliver_what_probe_saw(service):
     service.answers = [Response(json.dumps(PRICES), headers={"ETag": '"v1"'}), Response(status_code=304)]
 
     async def run():
-        source = config(service, every_s=None).external_source(SimulatedClock(NOW))
+        source = config(service, every_s=None).source(SimulatedClock(NOW))
         said = await source.probe()
         return said, [value async for value in source.values()], [value async for value in source.values()]
 
@@ -327,7 +327,7 @@ def test_weather_of_parallel_lists_covers_what_it_says(service):
             )
         )
     ]
-    values = fetched(service, mapping="open_meteo", series="Terni", source="Open-Meteo")
+    values = fetched(service, mapping="open_meteo", series="Terni", source_name="Open-Meteo")
     assert [(v.quantity, v.event_start - START, v.event_end - START, v.value) for v in values] == [
         (Quantity.IRRADIANCE, -3_600, 0, 0.0),
         (Quantity.IRRADIANCE, 0, 3_600, 120.0),
@@ -358,9 +358,7 @@ CSV = """time,known_since,temperature_c,irradiance_w_m2,price_eur_per_mwh
 def test_file_gives_values_with_their_own_belief_time(tmp_path, caplog):
     path = tmp_path / "weather.csv"
     path.write_text(CSV)
-    source = ExternalSourceConfig(series="Terni", mapping="external_csv", file=path).external_source(
-        SimulatedClock(NOW)
-    )
+    source = ExternalSourceConfig(series="Terni", mapping="external_csv", file=path).source(SimulatedClock(NOW))
 
     async def run():
         return await source.probe()

@@ -37,8 +37,7 @@ def replayed(source, clock, steps):
         task = asyncio.create_task(consume())
         for step in steps:
             clock.advance_to(start + timedelta(seconds=step))
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
             counts.append(len(seen))
         task.cancel()
         return counts
