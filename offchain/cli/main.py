@@ -1,7 +1,7 @@
 """``gridpact``: one tool with sub-commands. What a command needs is imported when it runs, so that help is quick."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,14 +38,28 @@ def _options(
 def app_main() -> None:
     """Entry point: every error is one line and a hint on stderr, with an exit code that scripts can use."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except FlexError as exc:
         _fail(exc.message, exc.hint, exc.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except typer.Abort:  # a question answered with no
+        _fail("nothing was done", "", 1)
     except Exception as exc:
+        # Usage errors are click's, whose place in typer changes with its versions.
+        if hasattr(exc, "format_message"):
+            _usage(exc)
         what = " ".join(str(exc).split()) or "no message"
         _fail(f"unexpected {type(exc).__name__}: {what}", "run `gridpact --debug ...` and report it", UNEXPECTED)
+
+
+def _usage(exc: Any) -> None:
+    """Options that do not fit the command; nothing given at all shows the help."""
+    if type(exc).__name__ == "NoArgsIsHelpError":
+        exc.show()
+        sys.exit(exc.exit_code)
+    command = exc.ctx.command_path if exc.ctx else "gridpact"
+    _fail(exc.format_message().rstrip("."), f"see `{command} --help`", exc.exit_code)
 
 
 def _fail(message: str, hint: str, code: int) -> None:

@@ -1,5 +1,6 @@
 """app_main: FlexError → its message, hint and code; anything else → one line too; Ctrl-C → 130; --debug → raised"""
 
+import subprocess
 import sys
 
 import pytest
@@ -14,7 +15,7 @@ def _no_debug(monkeypatch):
 
 
 def _exit_code(monkeypatch, error):
-    def app():
+    def app(**_):
         raise error
 
     monkeypatch.setattr(main, "app", app)
@@ -45,7 +46,7 @@ def test_app_main_ends_with_130_when_interrupted(monkeypatch):
 def test_app_main_raises_when_debugging(monkeypatch):
     monkeypatch.setattr(main._Mode, "debug", True)
 
-    def app():
+    def app(**_):
         raise ChainError("no node")
 
     monkeypatch.setattr(main, "app", app)
@@ -55,7 +56,22 @@ def test_app_main_raises_when_debugging(monkeypatch):
 
 def test_import_of_main_leaves_heavy_packages_alone():
     code = "import sys, offchain.cli.main; print(*(m for m in ('web3', 'pandas', 'numpy') if m in sys.modules))"
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["pilot", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["pilot", "--sed", "1"], "No such option: --sed"),
+        (["plot"], "No such command 'plot'"),
+    ],
+)
+def test_usage_error_is_one_line_and_a_hint(arguments, fault):
+    command = [sys.executable, "-m", "offchain.cli.main", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    lines = run.stderr.splitlines()
+    assert (run.returncode, run.stdout, len(lines)) == (2, "", 2)
+    assert lines[0].startswith(f"error: {fault}")
+    assert lines[1].startswith("hint: see `")

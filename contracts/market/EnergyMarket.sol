@@ -1,0 +1,822 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {IClearingHouse} from "interfaces/IClearingHouse.sol";
+import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
+import {IGridRegistry} from "interfaces/IGridRegistry.sol";
+import {IParticipantRegistry} from "interfaces/IParticipantRegistry.sol";
+import {IProducerRegistry} from "interfaces/IProducerRegistry.sol";
+import {Money} from "contracts/clearinghouse/Money.sol";
+import {TickBook} from "contracts/market/TickBook.sol";
+import {Module} from "contracts/registry/Module.sol";
+
+/// @title Peer-to-peer energy market: sessions of uniform-price auctions, from order to final match
+/// @dev See {IEnergyMarket} for products, times, bundles and escrow, `TickBook` for the clearing.
+///
+/// **Solvency.** For the bundles b of a session let E(b) be the escrow, N(b) what the final match needs of it,
+/// F(b), G(b) and C(b) its fee, guarantee and cost: N = F + G + C. The pot holds, and keeps holding, at least what is
+/// owed, in whatever order bundles are claimed and settled:
+///
+/// 1. N(b) <= E(b). Fills are at most the quantities and prices within the limits, and the sum of costs rounded up for
+///    each order is at least the cost of their sum rounded up once for a product.
+/// 2. Until {finalise}: pot = sum of E(b) + budgets + rejection fees. {submit} moves the difference of two E, {reject}
+///    releases E(old) - E(left) less a fee that is at most that. E is a function of the bundle alone.
+/// 3. Let R(b) be what the clearing price pays a bundle: down(sold * p / 1000) for each product with p >= 0,
+///    down(bought * |p| / 1000) below zero. In every product sum of R <= sum of C: who pays is filled with at least as much
+///    energy in all as who is paid (residual of `TickBook`), and pays rounded up while others are paid rounded down.
+/// 4. Settlement pays a bundle at most G(b) + R(b) + surplus + reward, the last two rounded down from at most its bought
+///    and green sold Wh at the rates of {finalise}. These rates, times a bound on all such Wh, stay within the budgets.
+///    The bound of a product is its volume V, and where the rationed side is rounded up one Wh more for each order that
+///    can be at the margin: at most rationDenominator / minQuantityWh.
+/// 5. So all that is ever paid is at most sum of (E - N) + sum of (G + R) + budgets <= sum of (E - F - C + R) + budgets
+///    <= sum of (E - F) + budgets, which is the pot after 2 less all fees. What is left goes to the operator.
+///
+/// Worked: a buyer of 1,000 Wh at 300,000 and a seller of 1,000 Wh at 100,000, fee 1,000, guarantee rate 50,000, price
+/// 200,000. E = 301,000 and 51,000; N = 201,000 and 51,000; {claim} returns 100,000 and 0. The seller injects all and
+/// gets 50,000 + 200,000; 2,000 in fees are left.
+///
+/// **Word of a bundle**, one slot: flags 8 bits, sequence 16, session 32, hash 200; sum 256. Two bundles with the same
+/// 200 bits take 2^100 trials. Sessions of one schedule use the words of a connection in turns: once the settlement
+/// deadline of a session has passed, a later one may take its place, which changes a word instead of adding one
+/// (17,100 gas less). A word that is not settled is never taken over: then the old session is settled first, which
+/// anyone can do by that time. Certificates of the old one are issued before that, or not at all.
+///
+/// **Gas** of {submit}: see `docs/decisions/0031-market-sessions.md`.
+contract EnergyMarket is IEnergyMarket, Module, EIP712 {
+    using TickBook for TickBook.Book;
+
+    bytes32 private constant BUNDLE_TYPEHASH = keccak256(
+        "Bundle(uint64 sessionId,bytes32 connectionId,uint16 sequence,bytes32 bundleHash,uint64 deadline)"
+    );
+    bytes32 private constant REJECTION_TYPEHASH = keccak256(
+        "Rejection(uint64 sessionId,bytes32 connectionId,uint16 sequence,uint256 positions)"
+    );
+
+    uint256 private constant SECONDS_PER_ISP = 900;
+    /// @dev Orders of a bundle: as many as a rejection has bits.
+    uint256 private constant MAX_ORDERS = 256;
+    uint256 private constant MAX_DELIVERY_PERIODS = 128;
+
+    uint256 private constant PLACED = 1;
+    uint256 private constant CLAIMED = 2;
+    uint256 private constant CERTIFIED = 4;
+    uint256 private constant SETTLED = 8;
+    uint256 private constant SEQUENCE_SHIFT = 8;
+    uint256 private constant SESSION_SHIFT = 24;
+    uint256 private constant HASH_MASK = type(uint256).max << 56;
+    /// @dev Lanes of schedules start here, below are those of sessions without one.
+    uint56 private constant SCHEDULED_LANES = 1 << 48;
+
+    IGridRegistry private immutable _grid;
+    IProducerRegistry private immutable _producers;
+    IClearingHouse private immutable _clearingHouse;
+
+    uint32 private _lastSessionId;
+    uint32 private _lastScheduleId;
+    mapping(uint64 sessionId => Auction) private _auctions;
+    mapping(uint64 scheduleId => Schedule) private _schedules;
+    mapping(uint64 scheduleId => mapping(uint16 index => uint64 sessionId)) private _opened;
+    /// @dev Words of bundles, layout above. A session's lane is its own, or that of the place it has in its schedule.
+    mapping(bytes32 connectionId => mapping(uint256 lane => uint256)) private _words;
+
+    /// @dev A session. The first slot is all that orders need besides the book.
+    struct Auction {
+        uint40 gateClosure;
+        uint40 acceptBy;
+        uint32 openBundles;
+        uint32 feeRate;
+        uint32 guaranteeRate;
+        uint56 lane;
+        /// Only connections below the congestion point of the terms.
+        bool limited;
+        bool finalised;
+        bool closed;
+        address operator;
+        uint32 firstIsp;
+        uint32 surplusPrice;
+        uint32 greenRewardRate;
+        /// Bit p: the result of product p is that of its book as it stands.
+        uint256 cleared;
+        Terms terms;
+        TickBook.Book book;
+    }
+
+    struct Schedule {
+        address operator;
+        uint32 firstIsp;
+        uint16 everyIsps;
+        uint16 sessionCount;
+        uint32 openLeadSeconds;
+        /// Sessions after which the word of a bundle is used again.
+        uint16 lanes;
+        Terms terms;
+    }
+
+    /// @dev What a rejection leaves and changes.
+    struct Rejection {
+        /// Orders that stay.
+        bytes left;
+        /// Provisional fills of those that do not.
+        uint256 matchedWh;
+        /// Bit p: the book of product p changed.
+        uint256 products;
+        TickBook.Totals taken;
+        uint256 escrow;
+        uint256 fee;
+        uint256 released;
+    }
+
+    constructor(
+        address authority_,
+        IParticipantRegistry participants_,
+        IGridRegistry grid_,
+        IProducerRegistry producers_,
+        IClearingHouse clearingHouse_
+    ) Module(authority_, participants_) EIP712("gridpact.market", "1") {
+        _grid = grid_;
+        _producers = producers_;
+        _clearingHouse = clearingHouse_;
+    }
+
+    // ------------------------------------------------------------------ sessions
+
+    /// @inheritdoc IEnergyMarket
+    function open(Terms calldata terms, uint32 firstIsp) external returns (uint64 sessionId) {
+        return _open(terms, firstIsp, msg.sender, 0, 0);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function registerSchedule(
+        Terms calldata terms,
+        uint32 firstIsp,
+        uint16 everyIsps,
+        uint16 sessionCount,
+        uint32 openLeadSeconds
+    ) external whenNotPaused onlyRole(IParticipantRegistry.Role.MarketOperator) returns (uint64 scheduleId) {
+        if (everyIsps == 0 || sessionCount == 0) revert ScheduleInvalid(everyIsps, sessionCount);
+        uint256 lastFirstIsp = firstIsp + uint256(everyIsps) * (sessionCount - 1);
+        _requireValid(terms, lastFirstIsp);
+        TickBook.requireValid(_gridOf(terms));
+        // From opening to the settlement deadline, in sessions: those that can be under way at once, and one more.
+        uint256 lifeSeconds = uint256(openLeadSeconds) + terms.gateLeadSeconds + terms.readingsDueSeconds;
+        lifeSeconds += terms.settlementSeconds + _deliveryIsps(terms) * SECONDS_PER_ISP;
+        uint256 lanes = Math.min(lifeSeconds / (everyIsps * SECONDS_PER_ISP) + 2, sessionCount);
+        scheduleId = ++_lastScheduleId;
+        _schedules[scheduleId] = Schedule({
+            operator: msg.sender,
+            firstIsp: firstIsp,
+            everyIsps: everyIsps,
+            sessionCount: sessionCount,
+            openLeadSeconds: openLeadSeconds,
+            lanes: uint16(lanes),
+            terms: terms
+        });
+        emit ScheduleRegistered(scheduleId, msg.sender, terms, firstIsp, everyIsps, sessionCount, openLeadSeconds);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function openScheduled(uint64 scheduleId, uint16 index) external returns (uint64 sessionId) {
+        Schedule storage schedule = _schedules[scheduleId];
+        if (schedule.operator == address(0)) revert ScheduleUnknown(scheduleId);
+        if (index >= schedule.sessionCount) revert NotScheduled(scheduleId, index, schedule.sessionCount);
+        if (_opened[scheduleId][index] != 0) revert AlreadyOpened(scheduleId, index, _opened[scheduleId][index]);
+        Terms memory terms = schedule.terms;
+        uint32 firstIsp = schedule.firstIsp + uint32(index) * schedule.everyIsps;
+        uint256 opensBefore = uint256(schedule.openLeadSeconds) + terms.gateLeadSeconds;
+        if (block.timestamp + opensBefore < firstIsp * SECONDS_PER_ISP) {
+            revert TooEarly(firstIsp * SECONDS_PER_ISP - opensBefore, block.timestamp);
+        }
+        uint256 lane = (scheduleId << 16) | (index % schedule.lanes);
+        sessionId = _open(terms, firstIsp, schedule.operator, scheduleId, SCHEDULED_LANES + uint56(lane));
+        _opened[scheduleId][index] = sessionId;
+    }
+
+    function _open(
+        Terms memory terms,
+        uint32 firstIsp,
+        address operator,
+        uint64 scheduleId,
+        uint56 lane
+    ) private whenNotPaused returns (uint64 sessionId) {
+        participants.requireRole(operator, IParticipantRegistry.Role.MarketOperator);
+        _requireValid(terms, firstIsp);
+        sessionId = ++_lastSessionId;
+        uint256 start = firstIsp * SECONDS_PER_ISP;
+        // A gate before 1970 has passed too.
+        uint256 gateClosure = start - Math.min(start, terms.gateLeadSeconds);
+        if (block.timestamp > gateClosure) revert GateClosed(sessionId, gateClosure, block.timestamp);
+        bytes32 congestionPointId = terms.congestionPointId;
+        if (congestionPointId != 0 && !_grid.congestionPoint(congestionPointId).active) {
+            revert IGridRegistry.CongestionPointUnknown(congestionPointId);
+        }
+
+        Auction storage auction = _auctions[sessionId];
+        auction.gateClosure = uint40(gateClosure);
+        auction.acceptBy = uint40(gateClosure + terms.acceptanceSeconds);
+        auction.feeRate = terms.feeRate;
+        auction.guaranteeRate = terms.guaranteeRate;
+        auction.lane = lane == 0 ? uint56(sessionId) : lane;
+        auction.limited = congestionPointId != 0;
+        auction.operator = operator;
+        auction.firstIsp = firstIsp;
+        auction.terms = terms;
+        auction.book.open(_gridOf(terms));
+        emit SessionOpened(sessionId, operator, firstIsp, scheduleId, terms);
+        _clearingHouse.lock(potLockId(sessionId), operator, uint256(terms.surplusBudget) + terms.rewardBudget);
+    }
+
+    function _requireValid(Terms memory terms, uint256 firstIsp) private pure {
+        if (
+            terms.gateLeadSeconds < terms.acceptanceSeconds ||
+            terms.ispsPerPeriod == 0 ||
+            terms.periodCount == 0 ||
+            terms.periodCount > MAX_DELIVERY_PERIODS ||
+            firstIsp + _deliveryIsps(terms) > type(uint32).max
+        ) {
+            revert TermsInvalid(terms.gateLeadSeconds, terms.acceptanceSeconds, terms.ispsPerPeriod, terms.periodCount);
+        }
+    }
+
+    function _deliveryIsps(Terms memory terms) private pure returns (uint256) {
+        return uint256(terms.ispsPerPeriod) * terms.periodCount;
+    }
+
+    function _gridOf(Terms memory terms) private pure returns (TickBook.Grid memory) {
+        return
+            TickBook.Grid(
+                terms.basePrice,
+                terms.priceStep,
+                terms.tickCount,
+                2 * terms.periodCount,
+                terms.minQuantityWh
+            );
+    }
+
+    // ------------------------------------------------------------------ orders
+
+    /// @inheritdoc IEnergyMarket
+    function submit(uint64 sessionId, bytes32 connectionId, bytes calldata previous, bytes calldata bundle) external {
+        Auction storage auction = _trading(sessionId);
+        address owner = _traderOf(auction, connectionId, bundle.length != 0);
+        if (owner != msg.sender) revert NotOwnerOf(connectionId, msg.sender);
+        _submit(auction, sessionId, connectionId, owner, previous, bundle);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function submitSigned(uint64 sessionId, SignedBundle[] calldata bundles) external {
+        Auction storage auction = _trading(sessionId);
+        for (uint256 i = 0; i < bundles.length; ++i) {
+            SignedBundle calldata signed = bundles[i];
+            if (block.timestamp > signed.deadline) revert SignatureExpired(i, signed.deadline, block.timestamp);
+            address owner = _traderOf(auction, signed.connectionId, signed.bundle.length != 0);
+            bytes32 structHash = keccak256(
+                abi.encode(
+                    BUNDLE_TYPEHASH,
+                    sessionId,
+                    signed.connectionId,
+                    _sequenceOf(_wordOf(auction, sessionId, signed.connectionId)),
+                    keccak256(signed.bundle),
+                    signed.deadline
+                )
+            );
+            _requireSigned(i, owner, structHash, signed.signature);
+            _submit(auction, sessionId, signed.connectionId, owner, signed.previous, signed.bundle);
+        }
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function submitFor(
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata previous,
+        bytes calldata bundle
+    ) external onlyModule {
+        Auction storage auction = _trading(sessionId);
+        address owner = _traderOf(auction, connectionId, bundle.length != 0);
+        _submit(auction, sessionId, connectionId, owner, previous, bundle);
+    }
+
+    function _trading(uint64 sessionId) private view returns (Auction storage auction) {
+        auction = _known(sessionId);
+        if (block.timestamp > auction.gateClosure) {
+            revert GateClosed(sessionId, auction.gateClosure, block.timestamp);
+        }
+    }
+
+    /// Owner of a connection; when it places orders, one that may.
+    function _traderOf(
+        Auction storage auction,
+        bytes32 connectionId,
+        bool places
+    ) private view returns (address owner) {
+        IGridRegistry.Connection memory connection = _grid.connection(connectionId);
+        owner = connection.owner;
+        if (!places) return owner;
+        _requireNotPaused();
+        if (!connection.active) revert IGridRegistry.ConnectionUnknown(connectionId);
+        if (auction.limited && connection.congestionPointId != auction.terms.congestionPointId) {
+            revert OutsideArea(connectionId, connection.congestionPointId, auction.terms.congestionPointId);
+        }
+        participants.requireRole(owner, IParticipantRegistry.Role.Prosumer);
+    }
+
+    function _submit(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId,
+        address owner,
+        bytes calldata previous,
+        bytes calldata bundle
+    ) private {
+        uint16 sequence = _record(auction, sessionId, connectionId, previous, bundle);
+        (uint256 freed, uint256 escrow) = _replace(auction, connectionId, previous, bundle);
+        if (escrow > freed) _clearingHouse.lock(potLockId(sessionId), owner, escrow - freed);
+        else if (escrow < freed) _clearingHouse.release(potLockId(sessionId), owner, freed - escrow);
+        emit BundleSubmitted(sessionId, connectionId, owner, sequence, bundle, escrow);
+    }
+
+    /// Checks that `previous` stands and keeps the hash of `bundle` in its place.
+    function _record(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata previous,
+        bytes calldata bundle
+    ) private returns (uint16 sequence) {
+        uint256 word = _words[connectionId][auction.lane];
+        if (uint32(word >> SESSION_SHIFT) != sessionId) {
+            if (word & (PLACED | SETTLED) == PLACED) revert NotSettledYet(uint32(word >> SESSION_SHIFT), connectionId);
+            word = 0;
+        }
+        if (previous.length != 0) _requireStands(word, sessionId, connectionId, previous);
+        else if (word & PLACED != 0) revert BundleMismatch(sessionId, connectionId, _hashOf(word));
+        uint256 newHash = bundle.length == 0 ? 0 : _hash(bundle);
+        if (newHash == word & HASH_MASK) revert NothingToChange(sessionId, connectionId);
+        return _store(auction, sessionId, connectionId, word, newHash);
+    }
+
+    /// @return freed Escrow of `previous`.
+    /// @return escrow Escrow of `bundle`.
+    function _replace(
+        Auction storage auction,
+        bytes32 connectionId,
+        bytes calldata previous,
+        bytes calldata bundle
+    ) private returns (uint256 freed, uint256 escrow) {
+        if (previous.length != 0) freed = _escrow(auction, auction.book.remove(previous));
+        if (bundle.length != 0) escrow = _place(auction, connectionId, bundle);
+        if (previous.length == 0) ++auction.openBundles;
+        else if (bundle.length == 0) --auction.openBundles;
+    }
+
+    function _place(
+        Auction storage auction,
+        bytes32 connectionId,
+        bytes calldata bundle
+    ) private returns (uint256 escrow) {
+        if (bundle.length > MAX_ORDERS * TickBook.ORDER_BYTES) {
+            revert BundleTooLong(bundle.length / TickBook.ORDER_BYTES, MAX_ORDERS);
+        }
+        TickBook.Totals memory totals = auction.book.place(bundle);
+        uint256 firstGreen = auction.book.periodCount / 2;
+        if (totals.sellEnd > firstGreen && !_producers.isGreen(connectionId)) {
+            TickBook.Grid memory grid = auction.book.gridOf();
+            for (uint256 i = 0; ; ++i) {
+                (uint256 product, bool sell, , ) = TickBook.orderAt(grid, bundle, i);
+                if (sell && product >= firstGreen) revert NotGreenProducer(connectionId, i);
+            }
+        }
+        return _escrow(auction, totals);
+    }
+
+    /// Keeps what stands from now on; `newHash` zero: nothing.
+    function _store(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId,
+        uint256 word,
+        uint256 newHash
+    ) private returns (uint16 sequence) {
+        sequence = _sequenceOf(word);
+        if (sequence == type(uint16).max) revert SequenceExhausted(sessionId, connectionId);
+        unchecked {
+            ++sequence;
+        }
+        word = newHash | (uint256(sessionId) << SESSION_SHIFT) | (uint256(sequence) << SEQUENCE_SHIFT);
+        _words[connectionId][auction.lane] = newHash == 0 ? word : word | PLACED;
+    }
+
+    function _escrow(Auction storage auction, TickBook.Totals memory totals) private view returns (uint256) {
+        return totals.cost + _feeAndGuarantee(auction, totals.buyWh, totals.sellWh);
+    }
+
+    function _feeAndGuarantee(Auction storage auction, uint256 buyWh, uint256 sellWh) private view returns (uint256) {
+        return Money.costUp(buyWh + sellWh, auction.feeRate) + Money.costUp(sellWh, auction.guaranteeRate);
+    }
+
+    function _requireSigned(uint256 index, address signer, bytes32 structHash, bytes calldata signature) private view {
+        if (!SignatureChecker.isValidSignatureNow(signer, _hashTypedDataV4(structHash), signature)) {
+            revert InvalidSignature(index, signer);
+        }
+    }
+
+    // ------------------------------------------------------------------ clearing
+
+    /// @inheritdoc IEnergyMarket
+    function clear(uint64 sessionId, uint16 first, uint16 last, uint256 maxTicks) external returns (bool finished) {
+        Auction storage auction = _known(sessionId);
+        if (block.timestamp <= auction.gateClosure) {
+            revert GateStillOpen(sessionId, auction.gateClosure, block.timestamp);
+        }
+        if (auction.finalised) revert AlreadyFinalised(sessionId);
+        uint256 products = auction.book.periodCount;
+        if (last >= products) revert TickBook.PeriodOutsideSession(0, last, products);
+        bool isFinal = block.timestamp > auction.acceptBy;
+        uint256 cleared = auction.cleared;
+        finished = true;
+        for (uint256 product = first; product <= last; ++product) {
+            if (!_needsClearing(auction, cleared, product, isFinal)) continue;
+            if (auction.book.clear(product, maxTicks)) {
+                cleared |= 1 << product;
+                emit ProductCleared(sessionId, uint16(product), isFinal, auction.book.results[product]);
+            } else {
+                finished = false;
+            }
+        }
+        auction.cleared = cleared;
+    }
+
+    /// Products without any order never need it; their result stays zero.
+    function _needsClearing(
+        Auction storage auction,
+        uint256 cleared,
+        uint256 product,
+        bool isFinal
+    ) private view returns (bool) {
+        if ((cleared >> product) & 1 != 0) return false;
+        return auction.book.results[product] == 0 ? !auction.book.isEmpty(product) : isFinal;
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function reject(uint64 sessionId, bytes32 connectionId, bytes calldata bundle, uint256 positions) external {
+        Auction storage auction = _accepting(sessionId);
+        address owner = _grid.connection(connectionId).owner;
+        if (owner != msg.sender) revert NotOwnerOf(connectionId, msg.sender);
+        _reject(auction, sessionId, connectionId, owner, bundle, positions);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function rejectSigned(
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata bundle,
+        uint256 positions,
+        bytes calldata signature
+    ) external {
+        Auction storage auction = _accepting(sessionId);
+        address owner = _grid.connection(connectionId).owner;
+        uint16 sequence = _sequenceOf(_wordOf(auction, sessionId, connectionId));
+        bytes32 structHash = keccak256(abi.encode(REJECTION_TYPEHASH, sessionId, connectionId, sequence, positions));
+        _requireSigned(0, owner, structHash, signature);
+        _reject(auction, sessionId, connectionId, owner, bundle, positions);
+    }
+
+    function _accepting(uint64 sessionId) private view returns (Auction storage auction) {
+        auction = _known(sessionId);
+        if (block.timestamp <= auction.gateClosure) {
+            revert GateStillOpen(sessionId, auction.gateClosure, block.timestamp);
+        }
+        if (block.timestamp > auction.acceptBy) {
+            revert AcceptanceOver(sessionId, auction.acceptBy, block.timestamp);
+        }
+    }
+
+    function _reject(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId,
+        address owner,
+        bytes calldata bundle,
+        uint256 positions
+    ) private {
+        uint256 word = _wordOf(auction, sessionId, connectionId);
+        _requireStands(word, sessionId, connectionId, bundle);
+        Rejection memory rejected = _take(auction, bundle, positions);
+        auction.cleared &= ~rejected.products;
+        uint256 newHash;
+        if (rejected.left.length == 0) --auction.openBundles;
+        else newHash = uint256(keccak256(rejected.left)) & HASH_MASK;
+        uint16 sequence = _store(auction, sessionId, connectionId, word, newHash);
+        _clearingHouse.release(potLockId(sessionId), owner, rejected.released);
+        emit MatchRejected(
+            sessionId,
+            connectionId,
+            sequence,
+            positions,
+            rejected.left,
+            rejected.fee,
+            rejected.escrow
+        );
+    }
+
+    /// Takes rejected orders off the book.
+    function _take(
+        Auction storage auction,
+        bytes calldata bundle,
+        uint256 positions
+    ) private returns (Rejection memory rejected) {
+        if (positions == 0) revert NoPositions();
+        TickBook.Grid memory grid = auction.book.changeableGrid();
+        uint256 orders = TickBook.count(bundle);
+        if (orders < MAX_ORDERS && positions >> orders != 0) revert NotMatched(Math.log2(positions));
+        rejected.left = _without(bundle, positions);
+        for (uint256 i = 0; i < orders; ++i) {
+            if ((positions >> i) & 1 == 0) continue;
+            rejected.matchedWh += _requireMatched(auction, grid, bundle, i);
+            rejected.products |= 1 << auction.book.removeAt(grid, bundle, i, rejected.taken);
+        }
+        TickBook.Totals memory totals = TickBook.totalsOf(grid, bundle);
+        uint256 escrowBefore = _escrow(auction, totals);
+        totals.cost -= rejected.taken.cost;
+        totals.buyWh -= rejected.taken.buyWh;
+        totals.sellWh -= rejected.taken.sellWh;
+        rejected.escrow = _escrow(auction, totals);
+        uint256 freed = escrowBefore - rejected.escrow;
+        rejected.fee = Math.min(Money.costUp(rejected.matchedWh, auction.terms.rejectionFeeRate), freed);
+        rejected.released = freed - rejected.fee;
+    }
+
+    /// The bundle without the orders at some positions.
+    function _without(bytes calldata bundle, uint256 positions) private pure returns (bytes memory left) {
+        left = new bytes(bundle.length + 24); // so that a whole word can be written for each order
+        uint256 orders = bundle.length / TickBook.ORDER_BYTES;
+        uint256 end;
+        for (uint256 i = 0; i < orders; ++i) {
+            if ((positions >> i) & 1 != 0) continue;
+            assembly ("memory-safe") {
+                mstore(add(add(left, 0x20), end), calldataload(add(bundle.offset, shl(3, i))))
+                end := add(end, 8)
+            }
+        }
+        assembly ("memory-safe") {
+            mstore(left, end)
+        }
+    }
+
+    function _requireMatched(
+        Auction storage auction,
+        TickBook.Grid memory grid,
+        bytes calldata bundle,
+        uint256 position
+    ) private view returns (uint256 filledWh) {
+        (, , filledWh, ) = auction.book.fillAt(grid, bundle, position);
+        if (filledWh == 0) revert NotMatched(position);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function finalise(uint64 sessionId) external {
+        Auction storage auction = _known(sessionId);
+        if (block.timestamp <= auction.acceptBy) {
+            revert AcceptanceOpen(sessionId, auction.acceptBy, block.timestamp);
+        }
+        if (auction.finalised) revert AlreadyFinalised(sessionId);
+        TickBook.Grid memory grid = auction.book.gridOf();
+        uint256 cleared = auction.cleared;
+        uint256[2] memory volumeWh;
+        // Bounds on all bought and on all green sold Wh, step 4 of the proof above.
+        uint256 boughtWh;
+        uint256 greenSoldWh;
+        for (uint256 product = 0; product < grid.periodCount; ++product) {
+            if (_needsClearing(auction, cleared, product, true)) revert ProductNotCleared(sessionId, uint16(product));
+            TickBook.Result memory result = TickBook.unpack(grid, auction.book.results[product]);
+            uint256 green = product < grid.periodCount / 2 ? 0 : 1;
+            uint256 roundedUpWh = result.rationDenominator / grid.minQuantityWh;
+            volumeWh[green] += result.volumeWh;
+            boughtWh += result.volumeWh;
+            greenSoldWh += result.volumeWh * green;
+            if (result.class == TickBook.Class.MarginalBuyer && result.price >= 0) boughtWh += roundedUpWh;
+            if (result.class == TickBook.Class.MarginalSeller && result.price < 0) greenSoldWh += roundedUpWh * green;
+        }
+        Terms storage terms = auction.terms;
+        auction.finalised = true;
+        auction.surplusPrice = _affordable(terms.surplusPrice, terms.surplusBudget, boughtWh);
+        auction.greenRewardRate = _affordable(terms.greenRewardRate, terms.rewardBudget, greenSoldWh);
+        emit SessionFinalised(sessionId, volumeWh[0], volumeWh[1], auction.surplusPrice, auction.greenRewardRate);
+    }
+
+    /// Largest rate up to that of the terms at which `energyWh` cost no more than the budget.
+    function _affordable(uint256 rate, uint256 budget, uint256 energyWh) private pure returns (uint32) {
+        return uint32(energyWh == 0 ? rate : Math.min(rate, (budget * Money.WH_PER_KWH) / energyWh));
+    }
+
+    // ------------------------------------------------------------------ after the auction
+
+    /// @inheritdoc IEnergyMarket
+    function claim(uint64 sessionId, bytes32 connectionId, bytes calldata bundle) external {
+        Auction storage auction = _final(sessionId);
+        uint256 word = _wordOf(auction, sessionId, connectionId);
+        _requireStands(word, sessionId, connectionId, bundle);
+        if (word & SETTLED != 0) revert AlreadySettled(sessionId, connectionId);
+        if (word & CLAIMED != 0) revert AlreadyClaimed(sessionId, connectionId);
+        _words[connectionId][auction.lane] = word | CLAIMED;
+        uint256 needed = _neededFor(auction, _fills(auction, bundle));
+        _release(auction, sessionId, connectionId, bundle, needed);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function settle(
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata bundle
+    ) external onlyModule returns (Fills memory fills, uint256 escrow) {
+        Auction storage auction = _final(sessionId);
+        uint256 word = _wordOf(auction, sessionId, connectionId);
+        _requireStands(word, sessionId, connectionId, bundle);
+        if (word & SETTLED != 0) revert AlreadySettled(sessionId, connectionId);
+        _words[connectionId][auction.lane] = word | CLAIMED | SETTLED;
+        --auction.openBundles;
+        fills = _fills(auction, bundle);
+        escrow = _neededFor(auction, fills);
+        if (word & CLAIMED == 0) _release(auction, sessionId, connectionId, bundle, escrow);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function certify(
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata bundle
+    ) external onlyModule returns (Fills memory fills) {
+        Auction storage auction = _final(sessionId);
+        uint256 word = _wordOf(auction, sessionId, connectionId);
+        _requireStands(word, sessionId, connectionId, bundle);
+        if (word & CERTIFIED != 0) revert AlreadyCertified(sessionId, connectionId);
+        _words[connectionId][auction.lane] = word | CERTIFIED;
+        return _fills(auction, bundle);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function closeSession(uint64 sessionId) external {
+        Auction storage auction = _final(sessionId);
+        if (auction.openBundles != 0) revert BundlesOpen(sessionId, auction.openBundles);
+        if (auction.closed) revert AlreadyClosed(sessionId);
+        auction.closed = true;
+        bytes32 lockId = potLockId(sessionId);
+        uint256 residual = _clearingHouse.lockOf(lockId);
+        _clearingHouse.release(lockId, auction.operator, residual);
+        emit SessionClosed(sessionId, auction.operator, residual);
+    }
+
+    function _release(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata bundle,
+        uint256 needed
+    ) private {
+        uint256 released = _escrow(auction, TickBook.totalsOf(auction.book.gridOf(), bundle)) - needed;
+        if (released != 0) {
+            _clearingHouse.release(potLockId(sessionId), _grid.connection(connectionId).owner, released);
+        }
+        emit BundleClaimed(sessionId, connectionId, released, needed);
+    }
+
+    function _fills(Auction storage auction, bytes calldata bundle) private view returns (Fills memory fills) {
+        TickBook.Grid memory grid = auction.book.gridOf();
+        uint256 products = grid.periodCount;
+        fills = Fills(new uint256[](products), new uint256[](products), new int256[](products));
+        uint256 orders = TickBook.count(bundle);
+        for (uint256 i = 0; i < orders; ++i) _addFill(fills, auction, grid, bundle, i);
+    }
+
+    function _addFill(
+        Fills memory fills,
+        Auction storage auction,
+        TickBook.Grid memory grid,
+        bytes calldata bundle,
+        uint256 position
+    ) private view {
+        (uint256 product, bool sell, uint256 filledWh, uint256 packed) = auction.book.fillAt(grid, bundle, position);
+        if (filledWh == 0) return;
+        if (sell) fills.soldWh[product] += filledWh;
+        else fills.boughtWh[product] += filledWh;
+        fills.prices[product] = TickBook.clearingPrice(grid, packed);
+    }
+
+    /// Escrow that final fills need, the formula of the escrow over fills at clearing prices.
+    function _neededFor(Auction storage auction, Fills memory fills) private view returns (uint256 needed) {
+        uint256 boughtWh;
+        uint256 soldWh;
+        for (uint256 product = 0; product < fills.prices.length; ++product) {
+            uint256 bought = fills.boughtWh[product];
+            uint256 sold = fills.soldWh[product];
+            if (bought | sold == 0) continue;
+            boughtWh += bought;
+            soldWh += sold;
+            int256 price = fills.prices[product];
+            needed += price < 0 ? Money.costUp(sold, uint256(-price)) : Money.costUp(bought, uint256(price));
+        }
+        return needed + _feeAndGuarantee(auction, boughtWh, soldWh);
+    }
+
+    // ------------------------------------------------------------------ views
+
+    /// @inheritdoc IEnergyMarket
+    function session(uint64 sessionId) external view returns (Session memory) {
+        Auction storage auction = _auctions[sessionId];
+        return
+            Session({
+                operator: auction.operator,
+                firstIsp: auction.firstIsp,
+                gateClosure: auction.gateClosure,
+                acceptBy: auction.acceptBy,
+                openBundles: auction.openBundles,
+                finalised: auction.finalised,
+                closed: auction.closed,
+                surplusPrice: auction.surplusPrice,
+                greenRewardRate: auction.greenRewardRate
+            });
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function termsOf(uint64 sessionId) external view returns (Terms memory) {
+        return _auctions[sessionId].terms;
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function bundleOf(uint64 sessionId, bytes32 connectionId) external view returns (BundleState memory) {
+        uint256 word = _wordOf(_known(sessionId), sessionId, connectionId);
+        return
+            BundleState({
+                placed: word & PLACED != 0,
+                claimed: word & CLAIMED != 0,
+                certified: word & CERTIFIED != 0,
+                settled: word & SETTLED != 0,
+                sequence: _sequenceOf(word),
+                hash: _hashOf(word)
+            });
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function resultOf(uint64 sessionId, uint16 product) external view returns (uint256) {
+        return product < TickBook.MAX_PERIODS ? _auctions[sessionId].book.results[product] : 0;
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function fillsOf(uint64 sessionId, bytes calldata bundle) external view returns (Fills memory) {
+        return _fills(_known(sessionId), bundle);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function escrowOf(uint64 sessionId, bytes calldata bundle) external view returns (uint256) {
+        Auction storage auction = _known(sessionId);
+        return _escrow(auction, TickBook.totalsOf(auction.book.gridOf(), bundle));
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function potLockId(uint64 sessionId) public view returns (bytes32) {
+        return keccak256(abi.encode(address(this), sessionId));
+    }
+
+    // ------------------------------------------------------------------ guards
+
+    function _known(uint64 sessionId) private view returns (Auction storage auction) {
+        auction = _auctions[sessionId];
+        if (auction.gateClosure == 0) revert SessionUnknown(sessionId);
+    }
+
+    function _final(uint64 sessionId) private view returns (Auction storage auction) {
+        auction = _known(sessionId);
+        if (!auction.finalised) revert NotFinalised(sessionId);
+    }
+
+    /// Word of a bundle; zero when the place is that of another session.
+    function _wordOf(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId
+    ) private view returns (uint256 word) {
+        word = _words[connectionId][auction.lane];
+        if (uint32(word >> SESSION_SHIFT) != sessionId) word = 0;
+    }
+
+    function _requireStands(uint256 word, uint64 sessionId, bytes32 connectionId, bytes calldata bundle) private pure {
+        if (word & PLACED == 0 || word & HASH_MASK != _hash(bundle)) {
+            revert BundleMismatch(sessionId, connectionId, _hashOf(word));
+        }
+    }
+
+    function _hash(bytes calldata bundle) private pure returns (uint256) {
+        return uint256(keccak256(bundle)) & HASH_MASK;
+    }
+
+    function _hashOf(uint256 word) private pure returns (bytes25) {
+        return bytes25(bytes32(word & HASH_MASK));
+    }
+
+    function _sequenceOf(uint256 word) private pure returns (uint16) {
+        return uint16(word >> SEQUENCE_SHIFT);
+    }
+}
