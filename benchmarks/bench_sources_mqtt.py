@@ -70,7 +70,7 @@ def run(folder: Path) -> tuple[float, float]:
         asyncio.run(open_session(config))
         with SmxPublisher(broker.host, broker.port) as publisher:
             for step in range(ROUNDS):
-                moment = datetime.fromtimestamp(1_767_225_600 + 5 * step, UTC)
+                moment = datetime.fromtimestamp(1_767_225_600 + 900 * step, UTC)
                 for meter in meters:
                     publisher.publish(meter.prefix, SmxState(import_wh=1000 * step), measured_at=moment)
         return asyncio.run(drain(config, OBSERVATIONS + READINGS))

@@ -43,6 +43,7 @@ from offchain.domain.errors import PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP
 from oracles.sources.config import MeterId
 from oracles.sources.delivery import Value
+from oracles.sources.first_of_isp import FirstOfIsp
 from oracles.sources.port import DeviceStatus, IntervalEnergy, MeterReading, Observation, Quantity
 from oracles.sources.telemetry import status_of
 from oracles.sources.units import WH, unit_factor
@@ -168,6 +169,7 @@ class EntityTranslator:
     def __init__(self, mapping: EntityMapping):
         self.entities = {entry.id: entry for entry in mapping.entity}
         self.refused: Counter[str] = Counter()
+        self._first = FirstOfIsp()
 
     def values(self, entity: Mapping[str, Any], received_at: int) -> list[Value]:
         """Values of one entity that arrived at ``received_at`` [UTC s]; what cannot be read is counted."""
@@ -213,8 +215,8 @@ class EntityTranslator:
             self.refused["undated energy" if at is None else "import and export of different times"] += 1
             return []
         if entry.registers is not None:
-            read_at = min(at, received_at)
-            return [MeterReading(meter_id, read_at, at, import_wh, export_wh)]
+            reading = MeterReading(meter_id, min(at, received_at), at, import_wh, export_wh)
+            return [reading] if self._first.admits(reading) else []
         if at % SECONDS_PER_ISP:
             self.refused["interval off the quarter hour"] += 1
             return []

@@ -61,8 +61,6 @@ def notification_app(
 
 
 async def _stored(delivery: Delivery, values: Sequence[Value]) -> bool:
-    if not values:
-        return True
     done = asyncio.get_running_loop().create_future()
     delivery.put(values, lambda: None if done.done() else done.set_result(None))
     try:

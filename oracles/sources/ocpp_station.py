@@ -21,6 +21,7 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from oracles.clock import Clock, unix
 from oracles.sources.config import MeterId, Secret
 from oracles.sources.delivery import Delivery, Value
+from oracles.sources.first_of_isp import FirstOfIsp
 from oracles.sources.ocpp_sessions import ChargeSessions
 from oracles.sources.port import DeviceStatus, IntervalEnergy, MeterReading, Observation, Quantity
 
@@ -124,6 +125,7 @@ class Station:
         self._delivery = delivery
         self._authorised = authorised | {REMOTE_TAG}
         self._broken_meters: set[int] = set()
+        self._first = FirstOfIsp()
         self.where = f"charge point {config.id}"
 
     @property
@@ -152,9 +154,11 @@ class Station:
         return f"{self.config.device_id}/{connector}" if connector else self.config.device_id
 
     async def stored(self, values: Sequence[Value]) -> None:
-        """Return when the values are on disk; else the charge point is told to send them again."""
-        if not values:
-            return
+        """Return when the values, and all before them, are on disk; else the charge point is told to send them again.
+
+        That holds without values too: a message that comes again brings nothing new and still must wait for its first
+        coming.
+        """
         if self._delivery.full:
             raise InternalError("values are not stored fast enough, send again")
         done = asyncio.get_running_loop().create_future()
@@ -213,8 +217,9 @@ class Station:
             return found
         if 0 in registers:
             broken = connector in self._broken_meters
-            read = MeterReading(meter_id, min(at, now), at, registers[0], registers.get(1, 0), broken)
-            found.append(read)
+            reading = MeterReading(meter_id, min(at, now), at, registers[0], registers.get(1, 0), broken)
+            if self._first.admits(reading):
+                found.append(reading)
         elif intervals and at % SECONDS_PER_ISP == 0:
             isp = at // SECONDS_PER_ISP - 1
             found.append(IntervalEnergy(meter_id, isp, intervals.get(0, 0), intervals.get(1, 0), now))

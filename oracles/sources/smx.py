@@ -34,6 +34,7 @@ from pydantic import BaseModel, Field
 
 from oracles.sources.config import MeterId
 from oracles.sources.delivery import Value
+from oracles.sources.first_of_isp import FirstOfIsp
 from oracles.sources.port import MeterReading, Observation, Quantity
 
 MODULUS_WH = 10**9
@@ -149,6 +150,7 @@ class SmxDecoder:
         self.refused: Counter[str] = Counter()
         self._clock: int | None = None
         self._dated: set[str] = set()
+        self._first = FirstOfIsp()
         self._registers: dict[str, tuple[int, int]] = {}
 
     def forget(self) -> None:
@@ -211,7 +213,8 @@ class SmxDecoder:
         self._registers.clear()
         late = measured_at is not None and abs(received_at - measured_at) > LATE_S
         read_at = measured_at if late and measured_at is not None else received_at
-        return [MeterReading(meter_id, read_at, measured_at, import_wh, export_wh, modulus_wh=MODULUS_WH)]
+        reading = MeterReading(meter_id, read_at, measured_at, import_wh, export_wh, modulus_wh=MODULUS_WH)
+        return [reading] if self._first.admits(reading) else []
 
 
 def _utc(text: str) -> int:

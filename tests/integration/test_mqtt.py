@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -77,10 +77,15 @@ async def connect_once(source):
         await asyncio.gather(first, return_exceptions=True)
 
 
+def boundary(number):
+    """Start of the ``number``-th ISP of a day."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=15 * number)
+
+
 def publish_rounds(broker, name, rounds, *, dated=True):
     with SmxPublisher(broker.host, broker.port) as publisher:
         for number in rounds:
-            moment = datetime(2026, 1, 1, 12, 0, number, tzinfo=UTC) if dated else None
+            moment = boundary(number) if dated else None
             publisher.publish(f"{name}/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
 
 
@@ -117,7 +122,8 @@ def test_values_of_an_absence_come_dated_when_session_was_kept(broker):
     values = asyncio.run(collect(source_at(broker, "away"), 3 * ROUND))
     assert registers(values) == [1000, 2000, 3000]
     readings = [value for value in values if isinstance(value, MeterReading)]
-    assert [reading.read_at % 60 for reading in readings] == [1, 2, 3], "when measured, not when received"
+    moments = [int(boundary(number).timestamp()) for number in (1, 2, 3)]
+    assert [reading.read_at for reading in readings] == moments, "when measured, not when received"
 
 
 def test_values_of_an_absence_do_not_come_when_arrival_would_date_them(broker):
@@ -131,8 +137,7 @@ def test_values_of_an_absence_do_not_come_when_arrival_would_date_them(broker):
 def test_values_come_again_when_they_were_not_taken(broker):
     def publish(number):
         with SmxPublisher(broker.host, broker.port) as publisher:
-            moment = datetime(2026, 1, 1, 12, 0, number, tzinfo=UTC)
-            publisher.publish_snapshot("again/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
+            publisher.publish_snapshot("again/SMX", SmxState(import_wh=1000 * number), measured_at=boundary(number))
 
     first = asyncio.run(collect(source_at(broker, "again"), ROUND, take=False, then=lambda: publish(1)))
     second = asyncio.run(collect(source_at(broker, "again"), ROUND))
@@ -274,8 +279,8 @@ def test_no_reading_is_lost_when_the_process_is_killed_at_random_moments(broker,
     def publish():
         with SmxPublisher(broker.host, broker.port) as publisher:
             for number in range(1, rounds + 1):
-                moment = datetime.fromtimestamp(1_767_225_600 + number, UTC)
-                publisher.publish_snapshot("killed/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
+                state = SmxState(import_wh=1000 * number)
+                publisher.publish_snapshot("killed/SMX", state, measured_at=boundary(number))
                 pause.wait(0.05)
 
     pause = threading.Event()
