@@ -205,6 +205,7 @@ def test_notification_is_refused_when_nobody_subscribed_it(tmp_path):
     async def work(orion, source, clock):
         async with aclosing(source.values()) as stream, httpx.AsyncClient() as client:
             await anext(stream)
+            source.taken(1)
             url = f"{source.config.notify_url}/notify"
             forged = {"data": [{"id": ENTITY, "P": {"value": 1}}]}
             assert (await client.post(url, json=forged)).status_code == 401
