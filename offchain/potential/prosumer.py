@@ -68,9 +68,17 @@ class Potential:
 
     @property
     def cost_utoken_per_kwh(self) -> np.ndarray:
-        """Mean cost of the margins per ISP, money and comfort, by energy, rounded up [uToken per kWh]."""
+        """Mean cost of the margins per ISP in money, by energy, rounded up [uToken per kWh]."""
+        return self._mean("cost_utoken_per_kwh")
+
+    @property
+    def comfort_utoken_per_kwh(self) -> np.ndarray:
+        """Mean worth of the comfort lost with the margins per ISP, by energy, rounded up [uToken per kWh]."""
+        return self._mean("comfort_utoken_per_kwh")
+
+    def _mean(self, cost: str) -> np.ndarray:
         weight = sum((a.margin_wh for a in self.assets.values()), np.zeros_like(self.headroom_wh))
-        total = sum((a.margin_wh * _cost(a) for a in self.assets.values()), np.zeros_like(self.headroom_wh))
+        total = sum((a.margin_wh * getattr(a, cost) for a in self.assets.values()), np.zeros_like(self.headroom_wh))
         return -(-total // np.maximum(weight, 1))
 
     @property
