@@ -45,6 +45,9 @@ from oracles.sources.units import WH, unit_factor
 MAX_WORDS_PER_READ = 125
 """Limit of the protocol for one request."""
 
+MAX_COUNTER_WH = 2**63 - 1
+"""Largest counter that the store holds; no meter gets there."""
+
 MAX_EXPONENT = 10
 """Largest SunSpec scale factor, and smallest with a minus sign."""
 
@@ -299,7 +302,12 @@ class Readout:
             raise TransientError(
                 f"{self._where}: {name} at {register.address} has no value", hint="is the meter starting up?"
             )
-        return register.energy_wh(raw, exponent), register.modulus_wh(exponent)
+        energy_wh = register.energy_wh(raw, exponent)
+        if energy_wh > MAX_COUNTER_WH:
+            raise TransientError(
+                f"{self._where}: {name} at {register.address} is {energy_wh:.2e} Wh", hint="check the register map"
+            )
+        return energy_wh, register.modulus_wh(exponent)
 
     def telemetry(self, register: TelemetryRegister) -> float | None:
         """Value in the unit of the quantity; ``None`` when the device has none now."""
@@ -311,9 +319,9 @@ class Readout:
             return None if name is None else float(DeviceStatus[name.upper()])
         # One division of integers: 2315 at a scale of 0.1 is 231.5, not the product with the nearest float of 0.1.
         numerator, denominator = register.factor.as_integer_ratio()
-        if exponent >= 0:
-            return raw * (numerator * 10**exponent) / denominator
-        return raw * numerator / (denominator * 10**-exponent)
+        numerator, denominator = numerator * 10 ** max(exponent, 0), denominator * 10 ** max(-exponent, 0)
+        value = raw * numerator / denominator
+        return value if math.isfinite(value) else None
 
     def check(self, expected: Iterable[ExpectedRegister]) -> None:
         """:class:`PermanentError` when another device answers than the map is for."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offchain.domain.errors import PermanentError
+from offchain.domain.errors import PermanentError, TransientError
 from oracles.sources.port import DeviceStatus, Quantity
 from oracles.sources.register_map import (
     REFERENCE_MAP,
@@ -218,3 +218,11 @@ def test_units_are_known_for_every_quantity():
     assert unit_factor(Quantity.PRICE, "EUR/MWh") == 1_000
     assert unit_factor(Quantity.WIND_SPEED, "km/h") * 18 == 5
     assert all(factor > 0 and next(iter(units.values())) == 1 for units in UNITS.values() for factor in units.values())
+
+
+def test_energy_raises_when_counter_is_more_than_any_meter_counts():
+    for kind, raw in (("uint64", 2**64 - 1), ("float64", 1e300)):
+        counter = EnergyRegister(address=0, type=kind, unit="MWh")
+        readout = Readout([Block("input", 0, 4)], [counter.encode(raw)], "here")
+        with pytest.raises(TransientError, match="here: counter at 0 is"):
+            readout.energy(counter, "counter")
