@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from offchain.cli import audit, chain, deploy, pilot
+from offchain.cli import audit, chain, cluster, deploy, pilot, profile
 from offchain.domain.errors import FlexError
 
 UNEXPECTED = 70
@@ -22,6 +22,8 @@ app.command()(deploy.deploy)
 app.add_typer(chain.app, name="chain")
 app.command()(pilot.pilot)
 app.command()(audit.audit)
+app.add_typer(profile.app, name="profile")
+app.add_typer(cluster.app, name="cluster")
 
 
 class _Mode:

@@ -10,7 +10,7 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from offchain.clustering.model import read_arrays, write_arrays
-from offchain.clustering.vectors import Normalisation, checked, normalised
+from offchain.clustering.vectors import Normalisation, Scale, checked, normalised
 from offchain.domain.errors import DomainError
 
 HIDDEN = (64,)
@@ -48,6 +48,8 @@ class Segmenter:
         Inputs are standardised by them.
     clusters : ndarray of int, shape (n_clusters,)
         Meaning of the outputs.
+    scale : Scale
+        What one curve is.
     normalisation : Normalisation
     curve_width : int
         Inputs that are a curve; the rest are attributes.
@@ -62,6 +64,7 @@ class Segmenter:
     mean: np.ndarray
     spread: np.ndarray
     clusters: np.ndarray
+    scale: Scale
     normalisation: Normalisation
     curve_width: int
     model: str
@@ -96,6 +99,7 @@ class Segmenter:
         arrays |= {f"weight{i}": w for i, w in enumerate(self.weights)}
         arrays |= {f"bias{i}": b for i, b in enumerate(self.biases)}
         meta = {
+            "scale": self.scale.value,
             "normalisation": self.normalisation.value,
             "curve_width": self.curve_width,
             "layers": len(self.weights),
@@ -120,6 +124,7 @@ class Segmenter:
             arrays["mean"],
             arrays["spread"],
             arrays["clusters"],
+            Scale(meta["scale"]),
             Normalisation(meta["normalisation"]),
             meta["curve_width"],
             meta["model"],
@@ -132,6 +137,7 @@ def train_segmenter(
     labels: np.ndarray,
     *,
     model: str,
+    scale: Scale = Scale.DAY,
     normalisation: Normalisation = Normalisation.SHAPE,
     attributes: np.ndarray | None = None,
     seed: int = 0,
@@ -181,7 +187,16 @@ def train_segmenter(
         weights[-1] = np.concatenate([np.zeros_like(weights[-1]), weights[-1]], axis=1)
         biases[-1] = np.concatenate([np.zeros_like(biases[-1]), biases[-1]])
     return Segmenter(
-        tuple(weights), tuple(biases), mean, spread, clusters, normalisation, np.shape(curves)[1], model, accuracy
+        weights=tuple(weights),
+        biases=tuple(biases),
+        mean=mean,
+        spread=spread,
+        clusters=clusters,
+        scale=scale,
+        normalisation=normalisation,
+        curve_width=np.shape(curves)[1],
+        model=model,
+        accuracy=accuracy,
     )
 
 

@@ -33,9 +33,9 @@ POWER_WINDOW = 0.06
 APART = 0.2
 REST_SCALE_W = 200.0
 BELOW_BASE_COST = 4.0
-SWITCHING_COST = 2.5
+SWITCHING_COST = 2.0
 CHARGER_PULSE = 0.25
-OTHER_PULSE = 0.5
+OTHER_PULSE = 0.4
 """Share of the power that a pulse without plateau must have."""
 LEAST_PULSE_W = 2_500.0
 

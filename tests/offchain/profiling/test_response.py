@@ -1,4 +1,5 @@
-"""Response: delivered, credited, kept, delay, adaptability, rebound by hand, both directions; KPIs; portfolio; bad input"""
+"""Response: delivered, credited, kept, delay, adaptability, rebound by hand, both directions; KPIs; portfolio; bad
+input"""
 
 from dataclasses import replace
 
