@@ -10,7 +10,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from offchain.domain.errors import AdapterError, PermanentError, TransientError
-from offchain.store.tables import ADDED_TO, APPLICATION_ID, SCHEMA_VERSION, metadata, store_meta
+from offchain.store.schema import upgrade
+from offchain.store.tables import ADDED_TO, APPLICATION_ID, SCHEMA_VERSION, store_meta
 
 BUSY_TIMEOUT_S = 30
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -81,14 +82,14 @@ class Store:
 
 
 def open_store(target: str | Path, *, create: bool = True) -> Store:
-    """Open a store, and lay out its tables when it is new.
+    """Open a store; lay out its tables when it is new, and bring older ones up to date.
 
     Parameters
     ----------
     target : str or Path
         Path of an SQLite file, or a database URL such as ``postgresql+psycopg://user@host/db``.
     create : bool
-        Whether a missing database may be created; readers (auditor) pass ``False``.
+        Whether the database may be created or brought up to date; readers (auditor) pass ``False``.
 
     Raises
     ------
@@ -176,24 +177,23 @@ def _ensure_schema(store: Store, create: bool) -> None:
             )
     except DBAPIError as exc:
         raise PermanentError(f"store {store.name}: {exc.orig}", hint="is this a gridpact database?") from exc
-    if version is None:
-        if tables or not create:
-            raise PermanentError(f"store {store.name}: a database, but not one of gridpact", hint="give another path")
-        with store.write() as connection:
-            if store.engine.dialect.name == "sqlite":
-                connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
-            metadata.create_all(connection)
-            insert_ignore(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
-    elif version.isdigit() and int(version) in ADDED_TO:
-        if create:
-            with store.write() as connection:
-                metadata.create_all(connection)
-                upsert(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
-    elif version != str(SCHEMA_VERSION):
+    if version == str(SCHEMA_VERSION):
+        return
+    if version is None and (tables or not create):
+        raise PermanentError(f"store {store.name}: a database, but not one of gridpact", hint="give another path")
+    older = version is None or (version.isdecimal() and int(version) in ADDED_TO)
+    if not older:
         raise PermanentError(
             f"store {store.name}: schema version {version}, this program reads {SCHEMA_VERSION}",
             hint="use the matching version of gridpact",
         )
+    if not create:
+        return
+    with store.write() as connection:
+        if version is None and store.engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+        upgrade(connection, version=int(version or 0))
+        upsert(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
 
 
 def insert_ignore(connection: Connection, table: Table, rows: list[dict]) -> int:
@@ -202,7 +202,8 @@ def insert_ignore(connection: Connection, table: Table, rows: list[dict]) -> int
         return 0
     dialect = {"sqlite": sqlite, "postgresql": postgresql}.get(connection.dialect.name)
     statement = dialect.insert(table).on_conflict_do_nothing() if dialect else insert(table)
-    return connection.execute(statement, rows).rowcount
+    # psycopg closes the cursor of an insert before anybody can ask it how many rows there were
+    return connection.execute(statement.execution_options(preserve_rowcount=True), rows).rowcount
 
 
 def upsert(connection: Connection, table: Table, rows: list[dict]) -> None:

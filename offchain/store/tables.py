@@ -20,9 +20,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
-ADDED_TO = {1}
-"""Older versions that this one only adds tables to: such a store is brought up to date when it is opened."""
+SCHEMA_VERSION = 3
+"""Number of the latest migration, see ``migrations/``."""
+ADDED_TO = {1, 2}
+"""Older versions that this one only adds tables to: readers open such a store as it is, writers bring it up to date."""
 APPLICATION_ID = 0x67726970
 """Marks an SQLite file as ours ("grip")."""
 
@@ -239,4 +240,81 @@ outbox = Table(
     Column("dead", Boolean, nullable=False),
     Column("done_at", BigInteger),
     Index("ix_outbox_open", "topic", "done_at", "dead", "id"),
+)
+
+# Time series beside the signed readings: a row is a run of values of one series that became known together, so that
+# a year of a thousand meters is read and written in seconds. Values are little-endian doubles, NaN where missing.
+# Of several rows about one time the one with the latest belief time counts, see ``series.py``.
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("series", String(128), nullable=False),
+    Column("quantity", String(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("series", "quantity", "first_isp", "belief_time", "source"),
+)
+
+weather = Table(
+    "weather",
+    metadata,
+    Column("station", String(128), nullable=False),
+    Column("quantity", String(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("station", "quantity", "first_isp", "belief_time", "source"),
+)
+
+forecasts = Table(
+    "forecasts",
+    metadata,
+    Column("series", String(128), nullable=False),
+    Column("target", String(32), nullable=False),
+    Column("horizon", String(32), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("step_isps", Integer, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("p10", LargeBinary, nullable=False),
+    Column("p50", LargeBinary, nullable=False),
+    Column("p90", LargeBinary, nullable=False),
+    Column("basis", String(64), nullable=False),
+    Column("run", LargeBinary(32)),
+    PrimaryKeyConstraint("series", "target", "horizon", "first_isp", "belief_time", "source"),
+    Index("ix_forecasts_run", "run"),
+)
+
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("series", String(128), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("first_isp", Integer, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+    Column("inputs", LargeBinary(32)),
+    PrimaryKeyConstraint("series", "method", "first_isp", "belief_time", "source"),
+)
+
+assets = Table(
+    "assets",
+    metadata,
+    Column("asset_id", String(128), nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("prosumer", String(128), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("attributes", Text, nullable=False),
+    PrimaryKeyConstraint("asset_id", "valid_from", "belief_time", "source"),
+    Index("ix_assets_prosumer", "prosumer"),
 )

@@ -1,0 +1,1 @@
+"""Changes of the tables, the same for SQLite and PostgreSQL (alembic)."""
