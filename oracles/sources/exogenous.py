@@ -178,7 +178,7 @@ class JsonMapping(_Model):
         return self
 
     def parse(self, data: bytes, name: str) -> Parsed:
-        """Values of a document; ``null`` is no value, and a record that lacks the path of a value has none."""
+        """Values of a document; ``null`` is no value, and what lacks the path of a value has none."""
         try:
             document = json.loads(data, parse_float=Decimal)
         except (ValueError, RecursionError) as exc:
@@ -206,13 +206,15 @@ class JsonMapping(_Model):
                 raise LineError(f"{self.records or 'the document'} is not a list")
             return records
         columns = _at(document, self.columns)
-        paths = [self.time.path, *(value.path for value in self.values)]
-        if self.belief_time is not None:
-            paths.append(self.belief_time.path)
-        lists = {path: _at(columns, path) for path in paths}
+        times = [self.time.path, *([] if self.belief_time is None else [self.belief_time.path])]
+        lists = {path: _at(columns, path) for path in times}
+        asked = {value.path: _at(columns, value.path, missing=None) for value in self.values}
+        lists |= {path: values for path, values in asked.items() if values is not None}
+        if len(lists) == len(times):
+            raise LineError(f"there is none of {', '.join(asked)}")
         lengths = {len(values) if isinstance(values, list) else None for values in lists.values()}
         if len(lengths) != 1 or None in lengths:
-            raise LineError(f"{', '.join(paths)} are not lists of the same length")
+            raise LineError(f"{', '.join(lists)} are not lists of the same length")
         return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 

@@ -90,6 +90,9 @@ class Quantity(StrEnum):
     TEMPERATURE = "temperature_c"
     IRRADIANCE = "irradiance_w_m2"
     WIND_SPEED = "wind_speed_m_s"
+    CLOUD_COVER = "cloud_cover_percent"
+    HUMIDITY = "relative_humidity_percent"
+    PRECIPITATION = "precipitation_mm"
     PRICE = "price_utoken_per_kwh"
 
 

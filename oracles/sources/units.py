@@ -26,6 +26,9 @@ _PREFIXED = {
     Quantity.TEMPERATURE: ("°C", ""),
     Quantity.IRRADIANCE: ("W/m2", "k"),
     Quantity.WIND_SPEED: ("m/s", ""),
+    Quantity.CLOUD_COVER: ("%", ""),
+    Quantity.HUMIDITY: ("%", ""),
+    Quantity.PRECIPITATION: ("mm", ""),
     Quantity.PRICE: ("uToken/kWh", ""),
 }
 _PREFIX = {"k": Fraction(1_000), "M": Fraction(1_000_000), "m": Fraction(1, 1_000)}

@@ -321,6 +321,7 @@ def test_weather_of_parallel_lists_covers_what_it_says(service):
                         "time": [START, START + 3_600],
                         "temperature_2m": [18.5, None],
                         "wind_speed_10m": [3, 4.5],
+                        "cloud_cover": [100, 20],
                         "shortwave_radiation": [0, 120],
                     }
                 }
@@ -330,17 +331,19 @@ def test_weather_of_parallel_lists_covers_what_it_says(service):
     values = fetched(service, mapping="open_meteo", series="Terni", source_name="Open-Meteo")
     assert [(v.quantity, v.event_start - START, v.event_end - START, v.value) for v in values] == [
         (Quantity.IRRADIANCE, -3_600, 0, 0.0),
+        (Quantity.CLOUD_COVER, 0, 0, 100.0),
         (Quantity.IRRADIANCE, 0, 3_600, 120.0),
         (Quantity.TEMPERATURE, 0, 0, 18.5),
         (Quantity.WIND_SPEED, 0, 0, 3.0),
+        (Quantity.CLOUD_COVER, 3_600, 3_600, 20.0),
         (Quantity.WIND_SPEED, 3_600, 3_600, 4.5),
     ]
     assert {v.source for v in values} == {"Open-Meteo"}
 
 
 def test_weather_of_unequal_lists_is_refused(service):
-    service.answers = [Response(json.dumps({"hourly": {"time": [1], "temperature_2m": [1, 2]}}))]
-    with pytest.raises(TransientError, match="there is no 'wind_speed_10m'"):
+    service.answers = [Response(json.dumps({"hourly": {"time": [1], "temperature": [1, 2]}}))]
+    with pytest.raises(TransientError, match="there is none of temperature_2m, wind_speed_10m"):
         fetched(service, mapping="open_meteo")
     lists = {"time": [1], "temperature_2m": [1, 2], "wind_speed_10m": [], "shortwave_radiation": []}
     service.answers = [Response(json.dumps({"hourly": lists}))]
