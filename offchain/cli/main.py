@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from offchain.cli import audit, chain, cluster, deploy, pilot, profile
+from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, pilot, profile
 from offchain.domain.errors import FlexError
 
 UNEXPECTED = 70
@@ -22,8 +22,10 @@ app.command()(deploy.deploy)
 app.add_typer(chain.app, name="chain")
 app.command()(pilot.pilot)
 app.command()(audit.audit)
+app.add_typer(baseline.app, name="baseline")
 app.add_typer(profile.app, name="profile")
 app.add_typer(cluster.app, name="cluster")
+app.command()(flexibility.flexibility)
 
 
 class _Mode:
