@@ -130,7 +130,7 @@ def test_ingest_refuses_and_others_are_unaffected_when_a_value_cannot_be(
 
 
 def test_ingest_refuses_registers_when_they_are_read_in_the_future(pipeline, meter_ids, day):
-    reading = MeterReading(meter_ids[0], (day.end_isp + 1) * 900, None, 0, 0, 32, False)
+    reading = MeterReading(meter_ids[0], (day.end_isp + 1) * 900, None, 0, 0)
     assert pipeline.ingest([reading]).rejected == Counter({Rejection.FUTURE: 1})
 
 
@@ -142,7 +142,7 @@ def test_ingest_keeps_meters_apart_when_a_meter_was_changed(store, signer, clock
     )
     pipeline = MeteringPipeline(store, [old, new], signer, clock)
     registers = [
-        MeterReading(m, b * 900, None, 10_000 * n + 7 * b, 0, 32, False)
+        MeterReading(m, b * 900, None, 10_000 * n + 7 * b, 0)
         for n, m in enumerate(meter_ids[:2])
         for b in range(day.first_isp, day.first_isp + 21)
     ]
@@ -196,7 +196,7 @@ def test_ingest_refuses_when_the_device_signature_is_wrong(self_signing, store, 
         SignedEnergy(own, isp, 250, 3, isp * 900, signer.sign_reading(other, isp, 250, 3)),  # other key
         SignedEnergy(own, isp, 250, 3, isp * 900, b"\0" * 65),
         IntervalEnergy(own, isp, 250, 3, isp * 900),  # not signed at all
-        MeterReading(own, isp * 900, None, 0, 0, 32, False),
+        MeterReading(own, isp * 900, None, 0, 0),
         SignedEnergy(other, isp, 250, 3, isp * 900, good),  # of a meter that the gateway signs for
     ]
     report = self_signing.ingest([*forged, stated(other, isp, 5)])
@@ -209,7 +209,7 @@ def test_ingest_keeps_estimates_beside_when_boundaries_were_not_read(pipeline, s
     first = day.first_isp
     meter_id = meter_ids[0]
     for boundary, register_wh in ((first, 0), (first + 1, 100), (first + 4, 201), (first + 5, 230)):
-        pipeline.ingest([MeterReading(meter_id, boundary * 900, None, register_wh, 0, 32, False)])
+        pipeline.ingest([MeterReading(meter_id, boundary * 900, None, register_wh, 0)])
     assert [row.isp for row in held(store, meter_id, day)] == [first, first + 4]
     with store.read() as connection:
         rows = estimates_of_meter(connection, meter_id, first, day.end_isp)

@@ -1,0 +1,295 @@
+"""One site, one TOML file: chain, store, keys, meters, devices, intervals.
+
+Secrets never stand in the file: a password is read from a file or an environment variable, keys are encrypted. Relative
+paths are relative to the file. Every problem is told in one line with file, line, field and what is expected.
+"""
+
+import re
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from offchain.domain.errors import DomainError
+from offchain.domain.isp import SECONDS_PER_ISP, isp_of
+from oracles.normalise import MeteringPoint
+from oracles.sources.config import MeterId, Secret
+from oracles.sources.modbus import ModbusDeviceConfig
+from oracles.sources.sunspec import SunSpecDeviceConfig
+
+
+class ConfigError(DomainError):
+    """A site file that cannot be used; ``problems`` has one line for each fault."""
+
+    def __init__(self, problems: list[str]):
+        more = f" (and {len(problems) - 1} more, `gridpact oracle check` lists them)" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
+        self.problems = problems
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _anchored(value: Any, info: ValidationInfo) -> Any:
+    """Relative paths are relative to the folder of the site file."""
+    folder = (info.context or {}).get("folder")
+    return folder / value if isinstance(value, Path) and folder is not None and not value.is_absolute() else value
+
+
+class KeyFile(_Model):
+    """An encrypted key file (Web3 secret storage, version 3) and where its password is."""
+
+    keystore: Path
+    password: Secret
+
+    _anchor = field_validator("keystore")(_anchored)
+
+    @field_validator("password")
+    @classmethod
+    def _anchor_password(cls, value: Secret, info: ValidationInfo) -> Secret:
+        return value if value.file is None else Secret(file=_anchored(value.file, info))
+
+
+class OperatorConfig(_Model):
+    """The meter operator's account: an encrypted key file, or a signer elsewhere with its public key."""
+
+    keystore: Path | None = None
+    password: Secret | None = None
+    signer_url: str | None = None
+    public_key: str | None = None
+
+    _anchor = field_validator("keystore")(_anchored)
+    _anchor_password = field_validator("password")(KeyFile._anchor_password.__func__)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "OperatorConfig":
+        local = (self.keystore is not None, self.password is not None)
+        remote = (self.signer_url is not None, self.public_key is not None)
+        if not (all(local) and not any(remote)) and not (all(remote) and not any(local)):
+            raise ValueError("give keystore and password, or signer_url and public_key")
+        return self
+
+
+class ChainConfig(_Model):
+    """Where the contracts are and how to reach them."""
+
+    endpoints: tuple[str, ...] = Field(min_length=1)
+    chain_id: int = Field(ge=1)
+    deployment: Path
+    confirmations: int = Field(default=3, ge=0, le=1_000)
+    timeout_s: float = Field(default=10, gt=0, le=120)
+
+    _anchor = field_validator("deployment")(_anchored)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _are_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not re.fullmatch(r"https?://[^\s/]+.*", url):
+                raise ValueError(f"{url!r} is not an http(s) address")
+        return value
+
+
+class MeterConfig(_Model):
+    """A metering point: its meter, when it is in service, and what the connection can take and give."""
+
+    meter_id: MeterId
+    max_import_w: int = Field(gt=0, le=10**9)
+    max_export_w: int = Field(ge=0, le=10**9)
+    in_service_from: datetime | None = None
+    in_service_until: datetime | None = None
+    signs_itself: bool = False
+    key: KeyFile | None = None
+
+    @model_validator(mode="after")
+    def _period(self) -> "MeterConfig":
+        for name in ("in_service_from", "in_service_until"):
+            moment = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{name} without time zone, for example 2026-01-31T00:00:00+01:00")
+            if moment is not None and moment.timestamp() % SECONDS_PER_ISP:
+                raise ValueError(f"{name} is not on a quarter hour")
+        if None not in (self.in_service_from, self.in_service_until) and self.in_service_until <= self.in_service_from:
+            raise ValueError("in_service_until is not after in_service_from")
+        if self.signs_itself and self.key is not None:
+            raise ValueError("a device that signs itself keeps its key")
+        return self
+
+    def point(self, device_key: str | None = None) -> MeteringPoint:
+        """As the pipeline wants it; ``device_key`` is the registered key of a device that signs itself."""
+        return MeteringPoint(
+            self.meter_id,
+            self.max_import_w,
+            self.max_export_w,
+            first_isp=0 if self.in_service_from is None else isp_of(self.in_service_from),
+            end_isp=None if self.in_service_until is None else isp_of(self.in_service_until),
+            device_key=device_key,
+        )
+
+
+class ModbusDevice(ModbusDeviceConfig):
+    kind: Literal["modbus"]
+
+
+class SunSpecDevice(SunSpecDeviceConfig):
+    kind: Literal["sunspec"]
+
+
+DeviceConfig = Annotated[ModbusDevice | SunSpecDevice, Field(discriminator="kind")]
+
+
+class BatchingConfig(_Model):
+    """When periods are closed. Late values of a closed day are a correction for ``correction_days`` days."""
+
+    intraday: bool = False
+    isp_grace_s: int = Field(default=60, ge=0, le=900)
+    day_grace_s: int = Field(default=900, ge=0, le=86_400)
+    correction_days: int = Field(default=7, ge=1, le=366)
+    every_s: float = Field(default=15, gt=0, le=900)
+
+
+class PublishingConfig(_Model):
+    """How often the chain is looked at, and after how long a waiting transaction is sent at a higher fee."""
+
+    every_s: float = Field(default=5, gt=0, le=900)
+    bump_after_s: float = Field(default=60, gt=0, le=86_400)
+
+
+class LiveConfig(_Model):
+    """Near-real-time channel."""
+
+    save_every_s: float = Field(default=5, gt=0, le=600)
+    retention_s: int = Field(default=86_400, ge=600)
+
+
+class LimitConfig(_Model):
+    """How many values a meter or device may send in a minute; registers that are polled are not limited."""
+
+    values_per_minute: int = Field(default=60, ge=1)
+    burst: int = Field(default=200, ge=1)
+
+
+class OperationConfig(_Model):
+    """Where health, metrics and data are served, and how much is logged."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8787, ge=0, le=65_535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class SiteConfig(_Model):
+    """A whole site."""
+
+    name: str = Field(min_length=1, max_length=64)
+    time_zone: str
+    store: str
+    chain: ChainConfig
+    operator: OperatorConfig
+    gateway: KeyFile | None = None
+    meter: tuple[MeterConfig, ...] = Field(min_length=1)
+    device: tuple[DeviceConfig, ...] = Field(min_length=1)
+    batching: BatchingConfig = BatchingConfig()
+    publishing: PublishingConfig = PublishingConfig()
+    live: LiveConfig = LiveConfig()
+    limits: LimitConfig = LimitConfig()
+    operation: OperationConfig = OperationConfig()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"no time zone {value!r}, for example Europe/Rome")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _anchor_store(cls, value: str, info: ValidationInfo) -> str:
+        return value if "://" in value else str(_anchored(Path(value), info))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SiteConfig":
+        ids = [meter.meter_id for meter in self.meter]
+        if twice := {meter_id.hex() for meter_id in ids if ids.count(meter_id) > 1}:
+            raise ValueError(f"meter {min(twice)} is listed twice")
+        for device in self.device:
+            if device.meter_id is not None and device.meter_id not in ids:
+                raise ValueError(f"device names meter {device.meter_id.hex()}, which no [[meter]] describes")
+        if self.gateway is None and any(not m.signs_itself and m.key is None for m in self.meter):
+            raise ValueError("no [gateway] key, and meters without a key of their own")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+
+def load_site(path: Path) -> SiteConfig:
+    """Read a site file.
+
+    Raises
+    ------
+    ConfigError
+        One line for every fault: file, line, field, what is wrong.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        raise ConfigError([f"{path}: {reason}; check the path"]) from exc
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        found = re.search(r"\(at line (\d+), column (\d+)\)", str(exc))
+        where = f"{path}:{found[1]}" if found else f"{path}"
+        raise ConfigError([f"{where}: not TOML: {str(exc).split(' (at')[0]}"]) from exc
+    try:
+        return SiteConfig.model_validate(data, context={"folder": path.parent})
+    except ValidationError as exc:
+        raise ConfigError([_problem(path, text, error) for error in exc.errors(include_url=False)]) from exc
+
+
+_HINTS = {
+    "extra_forbidden": "no such field; check its spelling",
+    "missing": "this field is needed",
+    "union_tag_not_found": "give the kind of the device",
+}
+
+
+def _problem(path: Path, text: str, error: Any) -> str:
+    location = [part for part in error["loc"] if not (isinstance(part, str) and part in ("modbus", "sunspec"))]
+    field = ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "file"
+    words = error["msg"].removeprefix("Value error, ")
+    hint = _HINTS.get(error["type"], "")
+    line = line_of(text, location)
+    where = f"{path}:{line}" if line else f"{path}"
+    return f"{where}: {field}: {words[0].lower()}{words[1:]}" + (f" ({hint})" if hint else "")
+
+
+def line_of(text: str, location: list[str | int]) -> int | None:
+    """Line of a field of a TOML text, from 1: of the field itself, or of the table that it belongs to."""
+    table: list[str | int] = []
+    counts: dict[str, int] = {}
+    best, best_depth = None, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*(\[\[?)\s*([\w.\"-]+)\s*\]", line):
+            names = [part.strip('"') for part in header[2].split(".")]
+            if header[1] == "[[":
+                counts[header[2]] = counts.get(header[2], -1) + 1
+            table = []
+            for depth, name in enumerate(names):
+                table.append(name)
+                dotted = ".".join(names[: depth + 1])
+                if dotted in counts:
+                    table.append(counts[dotted])
+            here = table
+        elif key := re.match(r"\s*([\w.\"-]+)\s*=", line):
+            here = [*table, *(part.strip('"') for part in key[1].split("."))]
+        else:
+            continue
+        if len(here) > best_depth and here == location[: len(here)]:
+            best, best_depth = number, len(here)
+    return best
