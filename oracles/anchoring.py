@@ -96,11 +96,12 @@ class ChainAnchor:
         except PASSING as error:
             raise TransientError(error.message, hint=error.hint) from error
 
-    def _require_nothing_waits(self) -> None:
+    def _require_nothing_waits(self, known: int = 0) -> None:
+        """Refuse to go on while transactions wait that could be what is looked for; ``known`` ones are not."""
         mined, pending = (
             int(self._reading("eth_getTransactionCount", self.operator, state), 16) for state in ("latest", "pending")
         )
-        if pending > mined:
+        if pending - mined > known:
             raise TransientError(f"{pending - mined} transactions of {self.operator} wait to be mined")
 
     def _reading(self, method: str, *params):
@@ -136,6 +137,9 @@ class QueuedAnchor(ChainAnchor):
         # The root is an argument of both functions, in its place in the call data.
         is_ours = root in last.data and last.status is not TransactionStatus.REVERTED
         return last.tx_hash if is_ours else None
+
+    def _require_nothing_waits(self, known: int = 0) -> None:
+        super()._require_nothing_waits(known + len(self._queue.open()))
 
     def is_confirmed(self, tx: str) -> bool | None:
         sent = self._queue.by_hash(tx)

@@ -1,15 +1,18 @@
 """Batches: all meters of a market day, or of one ISP, under one Merkle root, handed to the outbox."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice, zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from eth_hash.auto import keccak
 from sqlalchemy import Connection
 
+from offchain.chain.leaves import meter_day_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
 from offchain.domain.curves import pack_readings
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
-from offchain.flexibility.metered_days import day_tree
 from offchain.store import Store
 from offchain.store.batches import (
     Batch,
@@ -17,14 +20,19 @@ from offchain.store.batches import (
     BatchStatus,
     MeterDayRow,
     insert_batch,
+    insert_meter_days,
+    iter_meter_days,
     latest_batch,
-    meter_days_of,
+    set_batch_hashes,
 )
 from offchain.store.outbox import enqueue
-from offchain.store.readings import ReadingRow, energy_matrix, readings_of_isp
+from offchain.store.readings import ReadingRow, packed_days, readings_of_isp
 from oracles.clock import Clock, unix
+from oracles.normalise import MeteringPoint
 from oracles.signer import DeviceSigner
 
+METER_DAYS_AT_ONCE = 1_000
+"""Signed and stored together; of the others a batch holds only hashes in memory."""
 READING_LEAF = keccak(b"gridpact.reading.leaf.v1")
 
 
@@ -35,8 +43,11 @@ def anchor_topic(operator: str) -> str:
 
 def day_data_hash(days: Iterable[MeterDayRow]) -> bytes:
     """Hash of the data behind a day batch: meter id, packed values and signature of each, by meter id."""
-    ordered = sorted(days, key=lambda day: day.meter_id)
-    return keccak(b"".join(day.meter_id + day.values + day.signature for day in ordered))
+    return keccak(_day_data(sorted(days, key=lambda day: day.meter_id)))
+
+
+def _day_data(days: Iterable[MeterDayRow]) -> bytes:
+    return b"".join(day.meter_id + day.values + day.signature for day in days)
 
 
 def reading_leaf(meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> bytes:
@@ -54,6 +65,13 @@ def intraday_data_hash(rows: Iterable[ReadingRow]) -> bytes:
     return keccak(b"".join(r.meter_id + pack_readings([(r.import_wh, r.export_wh)]) + r.signature for r in ordered))
 
 
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of up to ``size`` items."""
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
 class Batcher:
     """Closes periods of one meter operator.
 
@@ -63,14 +81,26 @@ class Batcher:
         Address that will anchor the batches.
     meter_ids : iterable of bytes
         Every meter in service; one that was never read is in the batch with all ISPs missing.
+    points : iterable of MeteringPoint
+        Says of those that were changed when they are in service; a meter is in the batch of a day in which it is.
     """
 
-    def __init__(self, store: Store, operator: str, meter_ids: Iterable[bytes], signer: DeviceSigner, clock: Clock):
+    def __init__(
+        self,
+        store: Store,
+        operator: str,
+        meter_ids: Iterable[bytes],
+        signer: DeviceSigner,
+        clock: Clock,
+        *,
+        points: Iterable[MeteringPoint] = (),
+    ):
         self._store = store
         self._operator = operator
         self._meter_ids = sorted(meter_ids)
         self._signer = signer
         self._clock = clock
+        self._points = {point.meter_id: point for point in points}
 
     def close_day(self, day: MarketDay) -> Batch:
         """Batch of a market day that is over.
@@ -79,27 +109,15 @@ class Batcher:
         correction is made, the next version. Values, batch and outbox entry are one transaction.
         """
         now = self._require_over(day.end_isp)
-        with self._store.write() as connection:
-            matrix = energy_matrix(connection, self._meter_ids, day.first_isp, day.isp_count)
-            packed = {
-                meter_id: pack_readings(map(tuple, energy))
-                for meter_id, energy in zip(self._meter_ids, matrix.tolist(), strict=True)
-            }
+        meter_ids = [meter_id for meter_id in self._meter_ids if self._in_service(meter_id, day)]
+        with self._store.write() as connection, TemporaryDirectory(prefix="gridpact-day-") as folder:
+            packed = packed_days(connection, meter_ids, day.first_isp, day.isp_count, Path(folder) / "day")
             latest = latest_batch(connection, BatchKind.DAY, self._operator, day.first_isp)
-            if latest is not None and packed == {d.meter_id: d.values for d in meter_days_of(connection, latest.id)}:
-                return latest
+            if latest is not None:
+                held = ((d.meter_id, d.values) for d in iter_meter_days(connection, latest.id))
+                if all(new == old for new, old in zip_longest(packed, held)):
+                    return latest
             version = 1 if latest is None else latest.version + 1
-            days = [
-                MeterDayRow(
-                    meter_id,
-                    day.first_isp,
-                    day.isp_count,
-                    version,
-                    values,
-                    self._signer.sign_day(meter_id, day.first_isp, day.isp_count, values),
-                )
-                for meter_id, values in packed.items()
-            ]
             batch = Batch(
                 id=0,
                 kind=BatchKind.DAY,
@@ -107,14 +125,40 @@ class Batcher:
                 first_isp=day.first_isp,
                 isp_count=day.isp_count,
                 version=version,
-                root=day_tree(days).root,
-                leaf_count=len(days),
-                data_hash=day_data_hash(days),
+                root=bytes(32),
+                leaf_count=len(meter_ids),
+                data_hash=bytes(32),
                 status=BatchStatus.PENDING,
                 tx=None,
                 belief_time=now,
             )
-            return self._hand_over(connection, batch, days, now)
+            batch = self._hand_over(connection, batch, now)
+            leaves: list[bytes] = []
+            data = keccak.new(b"")
+            for part in batched(packed, METER_DAYS_AT_ONCE):
+                days = [
+                    MeterDayRow(
+                        meter_id,
+                        day.first_isp,
+                        day.isp_count,
+                        version,
+                        values,
+                        self._signer.sign_day(meter_id, day.first_isp, day.isp_count, values),
+                    )
+                    for meter_id, values in part
+                ]
+                insert_meter_days(connection, batch.id, days)
+                leaves += [meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days]
+                data.update(_day_data(days))
+            batch = batch._replace(root=MerkleTree(leaves).root, data_hash=data.digest())
+            set_batch_hashes(connection, batch.id, batch.root, batch.data_hash)
+            return batch
+
+    def _in_service(self, meter_id: bytes, day: MarketDay) -> bool:
+        point = self._points.get(meter_id)
+        return point is None or (
+            point.first_isp < day.end_isp and (point.end_isp is None or point.end_isp > day.first_isp)
+        )
 
     def close_isp(self, isp: int) -> Batch | None:
         """Intraday batch of one ISP that is over, ``None`` without reading; made once and not corrected."""
@@ -141,7 +185,7 @@ class Batcher:
                 tx=None,
                 belief_time=now,
             )
-            return self._hand_over(connection, batch, [], now)
+            return self._hand_over(connection, batch, now)
 
     def _require_over(self, end_isp: int) -> int:
         now = unix(self._clock)
@@ -152,8 +196,8 @@ class Batcher:
             )
         return now
 
-    def _hand_over(self, connection: Connection, batch: Batch, days: list[MeterDayRow], now: int) -> Batch:
-        batch_id = insert_batch(connection, batch, days)
+    def _hand_over(self, connection: Connection, batch: Batch, now: int) -> Batch:
+        batch_id = insert_batch(connection, batch)
         key = f"{batch.kind}:{batch.operator}:{batch.first_isp}:{batch.version}"
         enqueue(connection, key, anchor_topic(batch.operator), batch_id, now=now)
         return batch._replace(id=batch_id)

@@ -54,23 +54,23 @@ class KeyFile(_Model):
         return value if value.file is None else Secret(file=_anchored(value.file, info))
 
 
+class SignerConfig(_Model):
+    """A signer elsewhere (API of Web3Signer) and the public key that it signs with, 64 bytes in hex."""
+
+    url: str = Field(pattern=r"^https?://\S+$")
+    public_key: str = Field(pattern=r"^(0x)?(04)?[0-9a-fA-F]{128}$")
+
+
 class OperatorConfig(_Model):
-    """The meter operator's account: an encrypted key file, or a signer elsewhere with its public key."""
+    """The meter operator's account: an encrypted key file, or a signer elsewhere."""
 
-    keystore: Path | None = None
-    password: Secret | None = None
-    signer_url: str | None = None
-    public_key: str | None = None
-
-    _anchor = field_validator("keystore")(_anchored)
-    _anchor_password = field_validator("password")(KeyFile._anchor_password.__func__)
+    key: KeyFile | None = None
+    signer: SignerConfig | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "OperatorConfig":
-        local = (self.keystore is not None, self.password is not None)
-        remote = (self.signer_url is not None, self.public_key is not None)
-        if not (all(local) and not any(remote)) and not (all(remote) and not any(local)):
-            raise ValueError("give keystore and password, or signer_url and public_key")
+        if (self.key is None) == (self.signer is None):
+            raise ValueError("give either a key or a signer")
         return self
 
 
@@ -95,7 +95,11 @@ class ChainConfig(_Model):
 
 
 class MeterConfig(_Model):
-    """A metering point: its meter, when it is in service, and what the connection can take and give."""
+    """A metering point: its meter, when it is in service, and what the connection can take and give.
+
+    The gateway signs for a meter, unless it brings a ``key`` or a ``signer`` of its own. ``signs_itself`` says that
+    its readings arrive signed; the signer is then the device's, and signs its days.
+    """
 
     meter_id: MeterId
     max_import_w: int = Field(gt=0, le=10**9)
@@ -104,6 +108,7 @@ class MeterConfig(_Model):
     in_service_until: datetime | None = None
     signs_itself: bool = False
     key: KeyFile | None = None
+    signer: SignerConfig | None = None
 
     @model_validator(mode="after")
     def _period(self) -> "MeterConfig":
@@ -115,12 +120,14 @@ class MeterConfig(_Model):
                 raise ValueError(f"{name} is not on a quarter hour")
         if None not in (self.in_service_from, self.in_service_until) and self.in_service_until <= self.in_service_from:
             raise ValueError("in_service_until is not after in_service_from")
-        if self.signs_itself and self.key is not None:
-            raise ValueError("a device that signs itself keeps its key")
+        if self.key is not None and self.signer is not None:
+            raise ValueError("give either a key or a signer")
+        if self.signs_itself and self.signer is None:
+            raise ValueError("a device that signs itself needs its signer, for its days")
         return self
 
     def point(self, device_key: str | None = None) -> MeteringPoint:
-        """As the pipeline wants it; ``device_key`` is the registered key of a device that signs itself."""
+        """As the pipeline wants it; ``device_key`` is the address of a device that signs itself."""
         return MeteringPoint(
             self.meter_id,
             self.max_import_w,
@@ -170,7 +177,7 @@ class LimitConfig(_Model):
     """How many values a meter or device may send in a minute; registers that are polled are not limited."""
 
     values_per_minute: int = Field(default=60, ge=1)
-    burst: int = Field(default=200, ge=1)
+    burst: int = Field(default=1_000, ge=1)
 
 
 class OperationConfig(_Model):
@@ -218,7 +225,7 @@ class SiteConfig(_Model):
         for device in self.device:
             if device.meter_id is not None and device.meter_id not in ids:
                 raise ValueError(f"device names meter {device.meter_id.hex()}, which no [[meter]] describes")
-        if self.gateway is None and any(not m.signs_itself and m.key is None for m in self.meter):
+        if self.gateway is None and any(m.signer is None and m.key is None for m in self.meter):
             raise ValueError("no [gateway] key, and meters without a key of their own")
         return self
 

@@ -34,11 +34,12 @@ class EndpointCoordinator:
         self._attempts = attempts
         self._delay_s = delay_s
         self._down: set[bytes] = set()
+        self.paused: set[bytes] = set()
 
     async def poll(self) -> Poll:
-        """Read every meter once."""
+        """Read every meter once, but those in ``paused``."""
         readings, failures = await in_rounds(
-            self._jobs,
+            {meter_id: job for meter_id, job in self._jobs.items() if meter_id not in self.paused},
             concurrency=self._concurrency,
             attempts=self._attempts,
             delay_s=self._delay_s,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from offchain.domain.errors import FlexError, TransientError
@@ -11,6 +11,9 @@ from oracles.clock import Clock
 from oracles.coordinator import EndpointCoordinator
 from oracles.pipeline import IngestReport, MeteringPipeline
 from oracles.sources.port import MeterReading
+
+LARGEST_BACKLOG = 1_000_000
+"""Reads that wait in memory while the store is away: a day of ten thousand meters."""
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +27,23 @@ class BoundaryReport:
 
 
 class SiteGateway:
-    """Polls coordinators at ISP boundaries and feeds the pipeline."""
+    """Polls coordinators at ISP boundaries and feeds the pipeline.
 
-    def __init__(self, coordinators: Sequence[EndpointCoordinator], pipeline: MeteringPipeline, clock: Clock):
+    Parameters
+    ----------
+    on_boundary : callable, optional
+        Told after each boundary what was accepted and which meters could not be read.
+    """
+
+    def __init__(
+        self,
+        coordinators: Sequence[EndpointCoordinator],
+        pipeline: MeteringPipeline,
+        clock: Clock,
+        *,
+        on_boundary: Callable[[IngestReport, Mapping[bytes, FlexError]], None] | None = None,
+    ):
+        self._on_boundary = on_boundary
         self._coordinators = coordinators
         self._pipeline = pipeline
         self._clock = clock
@@ -40,9 +57,19 @@ class SiteGateway:
         polls = await asyncio.gather(*(coordinator.poll() for coordinator in self._coordinators))
         self._backlog += [reading for poll in polls for reading in poll.readings]
         failures = {meter_id: error for poll in polls for meter_id, error in poll.failures.items()}
-        ingest = self._pipeline.ingest(self._backlog)
-        self._backlog.clear()
+        ingest = await self.flush()
+        if self._on_boundary is not None:
+            await asyncio.to_thread(self._on_boundary, ingest, failures)
         return BoundaryReport(ingest, failures)
+
+    async def flush(self) -> IngestReport:
+        """Store the reads that wait."""
+        backlog, self._backlog = self._backlog, []
+        try:
+            return await asyncio.to_thread(self._pipeline.ingest, backlog, limited=False)
+        except TransientError:
+            self._backlog = (backlog + self._backlog)[-LARGEST_BACKLOG:]
+            raise
 
     async def run(self, first_boundary: int | None = None, *, boundaries: int | None = None) -> None:
         """Read at every boundary from ``first_boundary`` (else the next) on, so many times or for ever."""
@@ -53,5 +80,6 @@ class SiteGateway:
                 await self.read_boundary()
             except TransientError as error:
                 log.error("%s; %d reads kept in memory", error, len(self._backlog))
-            boundary += 1
+            # A clock that was corrected forward has skipped boundaries: they cannot be read any more.
+            boundary = max(boundary, isp_of(self._clock.now())) + 1
             boundaries = None if boundaries is None else boundaries - 1

@@ -5,6 +5,7 @@ then, where it is kept for hours, not years: observations steer and inform, they
 """
 
 import math
+import threading
 from collections import Counter, deque
 from collections.abc import Iterable
 
@@ -56,6 +57,7 @@ class LiveChannel:
         self._limit = limit
         self._windows: dict[Key, deque[Observation]] = {}
         self._unsaved: deque[Observation] = deque(maxlen=UNSAVED)
+        self._lock = threading.Lock()
         self.rejected: Counter[Rejection] = Counter()
         self.accepted = 0
 
@@ -68,7 +70,8 @@ class LiveChannel:
                 self.rejected[rejection] += 1
                 continue
             self._windows.setdefault(_key(value), deque(maxlen=WINDOW)).append(value)
-            self._unsaved.append(value)
+            with self._lock:
+                self._unsaved.append(value)
             accepted += 1
         self.accepted += accepted
         return accepted
@@ -101,7 +104,8 @@ class LiveChannel:
 
     def save(self) -> int:
         """Write what is new to the store and drop what is too old; returns how many were written."""
-        unsaved, self._unsaved = self._unsaved, deque(maxlen=UNSAVED)
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, deque(maxlen=UNSAVED)
         rows = [
             ObservationRow(v.device_id, v.quantity, v.phase, v.observed_at, v.value, v.received_at) for v in unsaved
         ]
@@ -110,8 +114,9 @@ class LiveChannel:
                 insert_observations(connection, rows)
                 forget_observations(connection, received_before=unix(self._clock) - self._retention_s)
         except FlexError:
-            unsaved.extend(self._unsaved)
-            self._unsaved = unsaved
+            with self._lock:
+                unsaved.extend(self._unsaved)
+                self._unsaved = unsaved
             raise
         return len(rows)
 

@@ -15,6 +15,7 @@ other cost the operator its bond (``challengeContradiction``).
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ from oracles.estimates import fill_gap
 from oracles.limits import RateLimit
 from oracles.live import LiveChannel
 from oracles.normalise import MeteringPoint, NormaliserSettings, Quality, Rejection, limit_wh, normalise
-from oracles.signer import DeviceSigner
+from oracles.signer import DeviceSigner, reading_message
 from oracles.sources.port import IntervalEnergy, MeterReading, Observation, SignedEnergy
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class MeteringPipeline:
     live : LiveChannel or None
         Takes the observations; without it they are dropped.
     limit : RateLimit or None
-        Per meter; ``None`` for sources that cannot flood (registers that are polled, files).
+        Per meter.
     """
 
     def __init__(
@@ -124,20 +125,29 @@ class MeteringPipeline:
             self._states: dict[bytes, RegisterState] = load_register_states(connection)
             self.rejections: Counter[tuple[bytes, str]] = Counter(load_rejections(connection))
         self._unsaved_rejections: set[tuple[bytes, str]] = set()
+        self._lock = threading.Lock()
 
-    def ingest(self, values: Iterable[Value], *, source: str | None = None) -> IngestReport:
-        """Accept values; everything in ``accepted`` is on disk when this returns.
+    def ingest(self, values: Iterable[Value], *, source: str | None = None, limited: bool = True) -> IngestReport:
+        """Accept values; everything in ``accepted`` is on disk when this returns. May be called by threads.
 
         When the store raises ``TransientError`` nothing was accepted and the values can be given again.
+
+        Parameters
+        ----------
+        limited : bool
+            Whether a meter may send too much; not for registers that are polled.
         """
+        with self._lock:
+            return self._ingest(values, source or self._source, limited)
+
+    def _ingest(self, values: Iterable[Value], source: str, limited: bool) -> IngestReport:
         now = unix(self._clock)
-        source = source or self._source
         work = _Work()
         observations: list[Observation] = []
         for value in values:
             if isinstance(value, Observation):
                 observations.append(value)
-            elif (rejection := self._objection(value, now)) is not None:
+            elif (rejection := self._objection(value, now, limited)) is not None:
                 self._reject(work, value.meter_id, rejection)
             elif isinstance(value, MeterReading):
                 self._from_registers(work, value, now, source)
@@ -159,16 +169,19 @@ class MeteringPipeline:
 
     def save_rejections(self) -> None:
         """Write the counters of rejected values to the store."""
-        changed = {key: self.rejections[key] for key in self._unsaved_rejections}
+        with self._lock:
+            changed = {key: self.rejections[key] for key in self._unsaved_rejections}
+            self._unsaved_rejections.clear()
         with self.store.write() as connection:
             save_rejections(connection, changed, now=unix(self._clock))
-        self._unsaved_rejections -= changed.keys()
 
-    def _objection(self, value: MeterReading | IntervalEnergy | SignedEnergy, now: int) -> Rejection | None:
+    def _objection(
+        self, value: MeterReading | IntervalEnergy | SignedEnergy, now: int, limited: bool
+    ) -> Rejection | None:
         """What speaks against a value before anything else of its meter is looked at."""
         if (point := self.points.get(value.meter_id)) is None:
             return Rejection.UNKNOWN_METER
-        if self._limit is not None and not self._limit.allows(value.meter_id, now):
+        if limited and self._limit is not None and not self._limit.allows(value.meter_id, now):
             return Rejection.FLOOD
         latest = now + self._settings.future_tolerance_s
         if isinstance(value, MeterReading):
@@ -198,12 +211,7 @@ class MeteringPipeline:
     def _is_signed(self, value: SignedEnergy, point: MeteringPoint) -> bool:
         if self._domain is None:
             raise DomainError("devices sign themselves, but the metering ledger is not known", hint="give its domain")
-        message = {
-            "meterId": value.meter_id,
-            "isp": value.isp,
-            "importWh": value.import_wh,
-            "exportWh": value.export_wh,
-        }
+        message = reading_message(value.meter_id, value.isp, value.import_wh, value.export_wh)
         try:
             return recover(READING.digest(self._domain, message), value.signature) == point.device_key
         except InvalidSignatureError:

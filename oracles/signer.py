@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from offchain.chain.leaves import values_hash
-from offchain.chain.signatures import METER_DAY, READING, SigningDomain, sign, signing_key
+from offchain.chain.signatures import METER_DAY, READING, SigningDomain, TypedStruct, recover, sign, signing_key
+from offchain.chain.signers import RemoteSigner
 from offchain.domain.errors import PermanentError
 
 
@@ -36,19 +37,63 @@ class GatewayKeys:
         self._keys = {meter_id: signing_key(secret) for meter_id, secret in secrets.items()}
 
     def sign_reading(self, meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> bytes:
-        message = {"meterId": meter_id, "isp": isp, "importWh": import_wh, "exportWh": export_wh}
-        return self._sign(meter_id, READING.digest(self._domain, message))
+        return self._sign(meter_id, READING, reading_message(meter_id, isp, import_wh, export_wh))
 
     def sign_day(self, meter_id: bytes, first_isp: int, isp_count: int, values: bytes) -> bytes:
-        message = {
-            "meterId": meter_id,
-            "firstIsp": first_isp,
-            "ispCount": isp_count,
-            "valuesHash": values_hash(values),
-        }
-        return self._sign(meter_id, METER_DAY.digest(self._domain, message))
+        return self._sign(meter_id, METER_DAY, day_message(meter_id, first_isp, isp_count, values))
 
-    def _sign(self, meter_id: bytes, digest: bytes) -> bytes:
+    def _sign(self, meter_id: bytes, struct: TypedStruct, message: Mapping) -> bytes:
         if meter_id not in self._keys:
             raise PermanentError(f"no device key of meter {meter_id.hex()}", hint="install the key of this meter")
-        return sign(digest, self._keys[meter_id])
+        return sign(struct.digest(self._domain, message), self._keys[meter_id])
+
+
+class RemoteKeys:
+    """Device keys that are kept elsewhere: a secure element, an HSM, a vault, each behind a remote signer.
+
+    Every signature is checked before it is used: one that the contracts would refuse is an error here and now.
+
+    Parameters
+    ----------
+    signers : mapping
+        Remote signer by meter id.
+    others : DeviceSigner
+        Signs for the meters that have none.
+    """
+
+    def __init__(self, domain: SigningDomain, signers: Mapping[bytes, RemoteSigner], others: DeviceSigner):
+        self._domain = domain
+        self._signers = dict(signers)
+        self._others = others
+
+    def sign_reading(self, meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> bytes:
+        if meter_id not in self._signers:
+            return self._others.sign_reading(meter_id, isp, import_wh, export_wh)
+        return self._sign(meter_id, READING, reading_message(meter_id, isp, import_wh, export_wh))
+
+    def sign_day(self, meter_id: bytes, first_isp: int, isp_count: int, values: bytes) -> bytes:
+        if meter_id not in self._signers:
+            return self._others.sign_day(meter_id, first_isp, isp_count, values)
+        return self._sign(meter_id, METER_DAY, day_message(meter_id, first_isp, isp_count, values))
+
+    def _sign(self, meter_id: bytes, struct: TypedStruct, message: Mapping) -> bytes:
+        signer = self._signers[meter_id]
+        v, r, s = signer.sign(struct.preimage(self._domain, message))
+        signature = r.to_bytes(32) + s.to_bytes(32) + bytes((v,))
+        found = recover(struct.digest(self._domain, message), signature)
+        if found != signer.address:
+            raise PermanentError(
+                f"signer {signer.url} signed as {found} instead of {signer.address}",
+                hint="it must sign the keccak-256 of what it is given",
+            )
+        return signature
+
+
+def reading_message(meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> dict:
+    """Fields of ``Reading``."""
+    return {"meterId": meter_id, "isp": isp, "importWh": import_wh, "exportWh": export_wh}
+
+
+def day_message(meter_id: bytes, first_isp: int, isp_count: int, values: bytes) -> dict:
+    """Fields of ``MeterDay``."""
+    return {"meterId": meter_id, "firstIsp": first_isp, "ispCount": isp_count, "valuesHash": values_hash(values)}

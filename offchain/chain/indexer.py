@@ -182,7 +182,7 @@ class Indexer:
             tip = end
         return first - 1 if tip is None else tip["number"]
 
-    def events(self, *, names: Sequence[str] | None = None, first: int = 0) -> list[Event]:
+    def events(self, *, names: Sequence[str] | None = None, first: int = 0, since: int = 0) -> list[Event]:
         """Stored events in order.
 
         Parameters
@@ -191,10 +191,16 @@ class Indexer:
             Only events of these names.
         first : int
             Only from this block on.
+        since : int
+            Only of blocks from this time on [unix s].
         """
         query = (
             select(_events)
-            .where(_events.c.chain_id == self._chain.chain_id, _events.c.block_number >= first)
+            .where(
+                _events.c.chain_id == self._chain.chain_id,
+                _events.c.block_number >= first,
+                _events.c.timestamp >= since,
+            )
             .order_by(_events.c.block_number, _events.c.log_index)
         )
         if names is not None:

@@ -94,7 +94,11 @@ class TypedStruct:
             Values by field name. Integers as ``int``, ``bytesN`` and addresses as bytes or hexadecimal
             text, nested structs as mappings, arrays as sequences.
         """
-        return keccak(b"\x19\x01" + domain.separator + self.hash(message))
+        return keccak(self.preimage(domain, message))
+
+    def preimage(self, domain: SigningDomain, message: Mapping[str, Any]) -> bytes:
+        """What :meth:`digest` is the hash of, for signers that hash themselves."""
+        return b"\x19\x01" + domain.separator + self.hash(message)
 
     def _word(self, kind: str, value: Any) -> bytes:
         if kind.endswith("]"):

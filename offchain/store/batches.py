@@ -1,6 +1,6 @@
 """Batches of readings under one Merkle root, and the meter-days in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -64,9 +64,19 @@ def insert_batch(connection: Connection, batch: Batch, days: Sequence[MeterDayRo
     values = batch._asdict()
     del values["id"]
     batch_id = connection.execute(insert(batches).values(values)).inserted_primary_key[0]
+    insert_meter_days(connection, batch_id, days)
+    return batch_id
+
+
+def insert_meter_days(connection: Connection, batch_id: int, days: Sequence[MeterDayRow]) -> None:
+    """Add meter-days to a batch that was inserted in the same transaction."""
     if days:
         connection.execute(insert(meter_days), [day._asdict() | {"batch_id": batch_id} for day in days])
-    return batch_id
+
+
+def set_batch_hashes(connection: Connection, batch_id: int, root: bytes, data_hash: bytes) -> None:
+    """Root and data hash of a batch whose meter-days were added one part after the other."""
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(root=root, data_hash=data_hash))
 
 
 def latest_batch(connection: Connection, kind: BatchKind, operator: str, first_isp: int) -> Batch | None:
@@ -105,8 +115,14 @@ def batches_with_status(connection: Connection, kind: BatchKind, status: BatchSt
 
 def meter_days_of(connection: Connection, batch_id: int) -> list[MeterDayRow]:
     """Meter-days of a batch in leaf order (by meter id)."""
+    return list(iter_meter_days(connection, batch_id))
+
+
+def iter_meter_days(connection: Connection, batch_id: int) -> Iterator[MeterDayRow]:
+    """As :func:`meter_days_of`, one after the other, for batches that do not fit into memory."""
     query = select(*_DAY_COLUMNS).where(meter_days.c.batch_id == batch_id).order_by(meter_days.c.meter_id)
-    return [MeterDayRow(*row) for row in connection.execute(query)]
+    for row in connection.execution_options(yield_per=1_000).execute(query):
+        yield MeterDayRow(*row)
 
 
 def published_at(connection: Connection, isp: int) -> int | None:
@@ -115,3 +131,20 @@ def published_at(connection: Connection, isp: int) -> int | None:
         batches.c.kind == BatchKind.INTRADAY, batches.c.first_isp == isp
     )
     return connection.execute(query).scalar()
+
+
+def recent_batches(connection: Connection, operator: str, first_isp: int) -> list[Batch]:
+    """Batches of an operator of periods from ``first_isp`` on, by period and version."""
+    query = (
+        select(*_BATCH_COLUMNS)
+        .where(batches.c.operator == operator, batches.c.first_isp >= first_isp)
+        .order_by(batches.c.first_isp, batches.c.version)
+    )
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def batch_by_data_hash(connection: Connection, data_hash: bytes) -> Batch | None:
+    """Latest batch whose data has this hash."""
+    query = select(*_BATCH_COLUMNS).where(batches.c.data_hash == data_hash).order_by(batches.c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _batch(row)

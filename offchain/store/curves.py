@@ -76,6 +76,16 @@ def latest_curve(
     return None if row is None else CurveRow(*row)
 
 
+def curves_of_subject(connection: Connection, kind: str, subject_id: bytes, first_isp: int) -> list[CurveRow]:
+    """All curves of a kind that were made of a subject and market day, latest first."""
+    query = (
+        select(*_CURVE_COLUMNS)
+        .where(curves.c.kind == kind, curves.c.subject_id == subject_id, curves.c.first_isp == first_isp)
+        .order_by(curves.c.belief_time.desc())
+    )
+    return [CurveRow(*row) for row in connection.execute(query)]
+
+
 def commit_curves(
     connection: Connection,
     commitment: CommitmentRow,

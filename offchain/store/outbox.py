@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from offchain.store.database import insert_ignore
 from offchain.store.tables import outbox
@@ -75,3 +75,10 @@ def mark_dead(connection: Connection, item_id: int, error: str) -> None:
 def revive(connection: Connection, item_id: int, *, now: int) -> None:
     """Take a dead letter up again, after the reason was removed."""
     connection.execute(update(outbox).where(outbox.c.id == item_id).values(dead=False, next_attempt=now))
+
+
+def outbox_counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """Work by topic and state: ``open``, ``dead`` or ``done``."""
+    state = case((outbox.c.dead.is_(True), "dead"), (outbox.c.done_at.is_(None), "open"), else_="done")
+    query = select(outbox.c.topic, state.label("state"), func.count()).group_by(outbox.c.topic, state)
+    return {(topic, name): count for topic, name, count in connection.execute(query)}

@@ -1,10 +1,11 @@
 """Readings per meter and ISP, and the register state that the next reading is the difference to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, tuple_
+from sqlalchemy import Connection, func, insert, select, tuple_
 
 from offchain.domain.curves import MISSING
 from offchain.store.database import insert_ignore, upsert
@@ -125,6 +126,11 @@ def readings_of_meter(connection: Connection, meter_id: bytes, first_isp: int, e
     return [ReadingRow(*row) for row in connection.execute(query)]
 
 
+def first_reading(connection: Connection) -> int | None:
+    """ISP of the oldest reading; ``None`` when there is none."""
+    return connection.execute(select(func.min(readings.c.isp))).scalar()
+
+
 def energy_matrix(connection: Connection, meter_ids: Sequence[bytes], first_isp: int, isp_count: int) -> np.ndarray:
     """Energy of many meters over a run of ISPs.
 
@@ -142,6 +148,44 @@ def energy_matrix(connection: Connection, meter_ids: Sequence[bytes], first_isp:
         if (row := position.get(meter_id)) is not None:
             matrix[row, isp - first_isp] = import_wh, export_wh
     return matrix
+
+
+def packed_days(
+    connection: Connection, meter_ids: Sequence[bytes], first_isp: int, isp_count: int, spool: Path
+) -> "PackedDays":
+    """Packed readings of many meters over a market day, gathered in a file: memory does not grow with the meters.
+
+    Parameters
+    ----------
+    spool : Path
+        File that is made, of 8 bytes per meter and ISP.
+    """
+    values = np.memmap(spool, dtype=">u4", mode="w+", shape=(max(len(meter_ids), 1), isp_count, 2))
+    values[:] = MISSING
+    position = {meter_id: i for i, meter_id in enumerate(meter_ids)}
+    query = select(readings.c.meter_id, readings.c.isp, readings.c.import_wh, readings.c.export_wh).where(
+        readings.c.isp >= first_isp, readings.c.isp < first_isp + isp_count
+    )
+    result = connection.execution_options(yield_per=20_000).execute(query)
+    for part in result.partitions():
+        known = [(position[m], isp - first_isp, i, e) for m, isp, i, e in part if m in position]
+        if known:
+            rows, isps, imports, exports = np.array(known, dtype=np.int64).T
+            values[rows, isps, 0] = imports
+            values[rows, isps, 1] = exports
+    return PackedDays(meter_ids, values)
+
+
+class PackedDays:
+    """(meter id, packed day) of each meter in order; may be walked more than once."""
+
+    def __init__(self, meter_ids: Sequence[bytes], values: np.ndarray):
+        self._meter_ids = meter_ids
+        self._values = values
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for i, meter_id in enumerate(self._meter_ids):
+            yield meter_id, self._values[i].tobytes()
 
 
 def save_register_states(connection: Connection, states: Iterable[RegisterState]) -> None:

@@ -14,7 +14,7 @@ endpoints = ["http://127.0.0.1:8545", "https://node.example/rpc"]
 chain_id = 31337
 deployment = "deployment.json"
 
-[operator]
+[operator.key]
 keystore = "operator.json"
 password = { env = "OPERATOR_PASSWORD" }
 
@@ -75,7 +75,11 @@ def test_load_site_reads_everything_when_the_file_is_good(read, tmp_path):
         ("unit_id = 2", "unit = 2", "site.toml:38: device.2.unit: extra inputs are not permitted (no such field"),
         ('name = "terni"\n', "", "site.toml: name: field required (this field is needed)"),
         ('kind = "modbus"\nhost = "192.0.2.10"\nunit_id = 2', 'kind = "modbuss"', "site.toml:35: device.2: input tag"),
-        ('password = { env = "OPERATOR_PASSWORD" }', 'password = "hunter2"', "site.toml:12: operator.password: input"),
+        (
+            'password = { env = "OPERATOR_PASSWORD" }',
+            'password = "hunter2"',
+            "site.toml:12: operator.key.password: input",
+        ),
         ("Europe/Rome", "Rome", "site.toml:2: time_zone: no time zone 'Rome', for example Europe/Rome"),
         ("01-31T00:00:00+01:00", "01-31T00:00:00", "meter.1: in_service_from without time zone"),
         ("01-31T00:00:00+01:00", "01-31T00:07:00+01:00", "meter.1: in_service_from is not on a quarter hour"),

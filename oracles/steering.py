@@ -1,0 +1,264 @@
+"""From prosumer orders on chain to schedules that devices hold, and whether they follow them.
+
+What a meter has to do in a market day follows from the orders that are on chain for it now: ordered quantity less what
+standby took over, UP as less net consumption, DOWN as more; direct control is ordered the same way. Whenever that
+changes (an order, a cancellation, a reassignment, a reorg that took one of them back) the whole schedule of the day is
+written down as a command and sent until the device holds it.
+"""
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from eth_hash.auto import keccak
+
+from offchain.chain.events import Event
+from offchain.domain.curves import unpack_baseline, unpack_quantities
+from offchain.domain.errors import FlexError
+from offchain.domain.isp import ISPS_PER_HOUR, SECONDS_PER_ISP
+from offchain.domain.units import BPS, Direction, delivered_wh
+from offchain.store import Store
+from offchain.store.commands import (
+    Command,
+    CommandStatus,
+    add_command,
+    commands_covering,
+    get_command,
+    set_command_status,
+)
+from offchain.store.curves import curves_of_subject
+from offchain.store.outbox import enqueue, mark_dead, mark_done, mark_failed, open_items
+from offchain.store.readings import ReadingRow
+from oracles.alarms import Alarms
+from oracles.clock import Clock, unix
+from oracles.downlink import Acknowledgement, Setpoints
+
+log = logging.getLogger(__name__)
+
+TOPIC = "downlink"
+ACKNOWLEDGE_WITHIN_S = 60
+LONGEST_PAUSE_S = 15
+EVENTS = ("ProsumerOrdered", "ProsumerOrderCancelled", "Reassigned")
+
+
+class Downlink(Protocol):
+    """A device that takes schedules."""
+
+    async def send(self, setpoints: Setpoints) -> Acknowledgement:
+        """Return once the device holds the schedule; safe to repeat. ``TransientError``, ``PermanentError``."""
+        ...
+
+
+@dataclass(slots=True)
+class OrderState:
+    """A prosumer order as far as events tell."""
+
+    terms: Mapping
+    quantities_wh: list[int]
+    taken_wh: list[int]
+
+    @property
+    def direction(self) -> Direction:
+        return Direction(self.terms["direction"])
+
+    def due_wh(self, position: int) -> int:
+        return max(self.quantities_wh[position] - self.taken_wh[position], 0)
+
+
+@dataclass(slots=True)
+class Feedback:
+    """What a meter delivered of what was due in one ISP [Wh]."""
+
+    order_id: int
+    meter_id: bytes
+    isp: int
+    due_wh: int
+    delivered_wh: int
+
+
+@dataclass(slots=True)
+class DeliveryReport:
+    """Schedules of one pass that devices hold now, that will be tried again, and that were given up."""
+
+    held: int = 0
+    waiting: int = 0
+    expired: int = 0
+    delays_s: list[int] = field(default_factory=list)
+
+
+class Steering:
+    """Downlink of a site.
+
+    Parameters
+    ----------
+    meter_ids : iterable of bytes
+        Meters of this site; orders of others are ignored.
+    downlinks : mapping
+        Devices that take schedules, by meter id.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        meter_ids: Iterable[bytes],
+        downlinks: Mapping[bytes, Downlink],
+        clock: Clock,
+        alarms: Alarms,
+    ):
+        self._store = store
+        self._meter_ids = frozenset(meter_ids)
+        self._downlinks = downlinks
+        self._clock = clock
+        self._alarms = alarms
+        self._orders: dict[int, OrderState] = {}
+
+    def learn(self, events: Sequence[Event]) -> int:
+        """Take up everything that the chain says about orders now; returns how many schedules changed.
+
+        Parameters
+        ----------
+        events : sequence of Event
+            All of :data:`EVENTS` that the chain has, oldest first; not only those that are new, since a reorg may
+            have taken some back.
+        """
+        self._orders = orders_of(events, self._meter_ids)
+        now = unix(self._clock)
+        schedules = self._schedules(now)
+        changed = 0
+        with self._store.write() as connection:
+            running = now // SECONDS_PER_ISP
+            for meter_id, command in commands_covering(connection, running).items():
+                schedules.setdefault((meter_id, command.first_isp), [0] * len(command.powers_w))
+            for (meter_id, first_isp), powers_w in sorted(schedules.items()):
+                held = commands_covering(connection, first_isp).get(meter_id)
+                if (held.powers_w if held else (0,) * len(powers_w)) == tuple(powers_w):
+                    continue
+                cause = f"orders of day {first_isp}"
+                command_id = add_command(connection, meter_id, first_isp, powers_w, cause, now=now)
+                enqueue(connection, f"command:{command_id}", TOPIC, command_id, now=now)
+                changed += 1
+        return changed
+
+    def _schedules(self, now: int) -> dict[tuple[bytes, int], list[int]]:
+        """Change of net consumption [W] per ISP, by meter and first ISP of the day, of days that are not over."""
+        schedules: dict[tuple[bytes, int], list[int]] = {}
+        for order in self._orders.values():
+            terms = order.terms
+            first_isp, count = terms["dayFirstIsp"], terms["ispCount"]
+            if (first_isp + count) * SECONDS_PER_ISP <= now:
+                continue
+            powers_w = schedules.setdefault((terms["meterId"], first_isp), [0] * count)
+            sign = -1 if order.direction is Direction.UP else 1
+            for position in range(count):
+                powers_w[position] += sign * order.due_wh(position) * ISPS_PER_HOUR
+        return schedules
+
+    async def deliver(self) -> DeliveryReport:
+        """One pass over the schedules that devices do not hold yet."""
+        report = DeliveryReport()
+        now = unix(self._clock)
+        with self._store.read() as connection:
+            due = [
+                (item, get_command(connection, item.subject_id))
+                for item in open_items(connection, TOPIC)
+                if item.next_attempt <= now
+            ]
+        await asyncio.gather(*(self._deliver(item, command, report) for item, command in due))
+        return report
+
+    async def _deliver(self, item, command: Command, report: DeliveryReport) -> None:
+        now = unix(self._clock)
+        subject = command.meter_id.hex()
+        if command.status is not CommandStatus.OPEN:
+            self._close(item, command, command.status, now)
+            return
+        if command.end_isp * SECONDS_PER_ISP <= now:
+            self._close(item, command, CommandStatus.EXPIRED, now, "the day was over before the device answered")
+            report.expired += 1
+            return
+        try:
+            if command.meter_id not in self._downlinks:
+                raise FlexError("no device takes schedules at this meter", hint="add its setpoint registers")
+            await self._downlinks[command.meter_id].send(
+                Setpoints(command.meter_id, command.first_isp, command.powers_w)
+            )
+        except FlexError as error:
+            pause_s = max(1, round(min(2**item.attempts, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)))
+            with self._store.write() as connection:
+                mark_failed(connection, item.id, str(error), next_attempt=now + pause_s)
+            report.waiting += 1
+            if now - command.received_at >= ACKNOWLEDGE_WITHIN_S:
+                self._alarms.set("schedule not acknowledged", subject, str(error))
+            return
+        done = unix(self._clock)
+        with self._store.write() as connection:
+            # An order may have replaced it while it was being written; then the newer one follows at once.
+            if get_command(connection, command.id).status is CommandStatus.OPEN:
+                set_command_status(connection, command.id, CommandStatus.HELD, acknowledged_at=done)
+            mark_done(connection, item.id, now=done)
+        self._alarms.clear("schedule not acknowledged", subject)
+        report.held += 1
+        report.delays_s.append(done - command.received_at)
+
+    def _close(self, item, command: Command, status: CommandStatus, now: int, detail: str = "") -> None:
+        with self._store.write() as connection:
+            if status is CommandStatus.EXPIRED:
+                set_command_status(connection, command.id, status, detail)
+                mark_dead(connection, item.id, detail)
+            else:
+                mark_done(connection, item.id, now=now)
+
+    def feedback(self, rows: Iterable[ReadingRow]) -> list[Feedback]:
+        """What ordered meters delivered, from readings that have just been accepted; alarms for who does not follow.
+
+        A meter whose committed baseline is not in the store cannot be judged here and is left out.
+        """
+        by_meter: dict[bytes, list[tuple[int, OrderState]]] = defaultdict(list)
+        for order_id, order in self._orders.items():
+            by_meter[order.terms["meterId"]].append((order_id, order))
+        found = []
+        for row in rows:
+            for order_id, order in by_meter.get(row.meter_id, ()):
+                position = row.isp - order.terms["dayFirstIsp"]
+                if not 0 <= position < order.terms["ispCount"] or not (due_wh := order.due_wh(position)):
+                    continue
+                if (baseline_wh := self._baseline(order)) is None:
+                    continue
+                delivered = delivered_wh(order.direction, baseline_wh[position], row.import_wh - row.export_wh)
+                found.append(Feedback(order_id, row.meter_id, row.isp, due_wh, delivered))
+                self._judge(order, found[-1])
+        return found
+
+    def _judge(self, order: OrderState, feedback: Feedback) -> None:
+        subject = feedback.meter_id.hex()
+        tolerated_wh = feedback.due_wh * order.terms["toleranceBps"] // BPS
+        if feedback.delivered_wh + tolerated_wh >= feedback.due_wh:
+            self._alarms.clear("device does not follow", subject)
+            return
+        text = f"{feedback.delivered_wh} of {feedback.due_wh} Wh in ISP {feedback.isp}, order {feedback.order_id}"
+        self._alarms.set("device does not follow", subject, text)
+
+    def _baseline(self, order: OrderState) -> list[int] | None:
+        terms = order.terms
+        with self._store.read() as connection:
+            rows = curves_of_subject(connection, "baseline", terms["meterId"], terms["dayFirstIsp"])
+        return next((unpack_baseline(row.values) for row in rows if keccak(row.values) == terms["baselineHash"]), None)
+
+
+def orders_of(events: Iterable[Event], meter_ids: frozenset[bytes]) -> dict[int, OrderState]:
+    """Orders of some meters that are not cancelled, by id, from the events in their order."""
+    orders: dict[int, OrderState] = {}
+    for event in events:
+        args = event.args
+        if event.name == "ProsumerOrdered" and args["terms"]["meterId"] in meter_ids:
+            quantities_wh = unpack_quantities(args["quantitiesWh"])
+            orders[args["prosumerOrderId"]] = OrderState(args["terms"], quantities_wh, [0] * len(quantities_wh))
+        elif event.name == "ProsumerOrderCancelled":
+            orders.pop(args["prosumerOrderId"], None)
+        elif event.name == "Reassigned" and (order := orders.get(args["failedOrderId"])) is not None:
+            order.taken_wh = unpack_quantities(args["totalTakenWh"])
+    return orders

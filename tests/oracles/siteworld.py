@@ -1,0 +1,200 @@
+"""A whole site for tests: a chain with the suite and a bonded meter operator, key files, a site file, a fast clock."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from eth_account import Account
+from eth_hash.auto import keccak
+
+from offchain.chain.anvil import MNEMONIC, Anvil
+from offchain.chain.client import Chain
+from offchain.chain.contracts import Suite
+from offchain.chain.deployment import Deployment, Web3Executor
+from offchain.chain.indexer import read_events
+from offchain.chain.signers import mnemonic_signers
+from offchain.domain.curves import unpack_readings
+from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
+from offchain.flexibility.metered_days import proven_days
+from offchain.store import open_store
+from offchain.store.batches import BatchKind, BatchStatus, meter_days_of, recent_batches
+from oracles.config import SiteConfig, load_site
+from oracles.sources.port import IntervalEnergy
+
+DAY = MarketDay.of(date(2016, 5, 20))
+BOND = 100_000_000
+METER_OPERATOR = 5
+PASSWORD = "correct horse battery staple"
+METER_IDS = [sha256(b"site meter %d" % number).digest() for number in range(6)]
+AFTER = (DAY.end_isp + 200) * SECONDS_PER_ISP
+
+
+def deploy(node: Anvil, folder: Path) -> Suite:
+    """Suite with one meter operator (second account) that has posted its bond; writes ``deployment.json``."""
+    admin, operator, registrar = mnemonic_signers(MNEMONIC, 3)
+    chain = Chain(node.url)
+    record = Deployment(Web3Executor(chain, admin), {"minimum_bond": BOND}, path=folder / "deployment.json").run()
+    suite = Suite.open(chain, record)
+    payment = suite.call("TokenDesk", "quote", (BOND,))[0]
+    suite.send(admin, "ParticipantRegistry", "registerRegistrar", (registrar.address, keccak(b"registrar")))
+    organisation = (operator.address, METER_OPERATOR, keccak(b"operator"))
+    suite.send(registrar, "ParticipantRegistry", "registerOrganisation", organisation)
+    suite.send(admin, "LocalCurrency", "mint", (operator.address, payment))
+    suite.send(operator, "LocalCurrency", "approve", (suite.address("TokenDesk"), payment))
+    suite.send(operator, "TokenDesk", "buyAndDeposit", (BOND, operator.address))
+    suite.send(operator, "MeteringLedger", "postBond", (BOND,))
+    return suite
+
+
+def write_key(path: Path, secret: bytes) -> None:
+    """Key file as a wallet writes it; one round of its key derivation, to be quick."""
+    path.write_text(json.dumps(Account.encrypt(secret, PASSWORD, kdf="pbkdf2", iterations=1)))
+
+
+def write_site(
+    folder: Path, endpoints: list[str], *, devices: str = "", extra: str = "", confirmations: int = 2
+) -> Path:
+    """Site file with key files beside it."""
+    write_key(folder / "operator.json", bytes(mnemonic_signers(MNEMONIC, 2)[1].key))
+    write_key(folder / "gateway.json", sha256(b"gateway").digest())
+    (folder / "password").write_text(PASSWORD + "\n")
+    meters = "\n".join(
+        f'[[meter]]\nmeter_id = "{meter_id.hex()}"\nmax_import_w = 20_000\nmax_export_w = 20_000'
+        for meter_id in METER_IDS
+    )
+    nothing = f'[[device]]\nkind = "modbus"\nhost = "127.0.0.1"\nport = 9\nmeter_id = "{METER_IDS[0].hex()}"'
+    path = folder / "site.toml"
+    path.write_text(f"""\
+name = "test"
+time_zone = "Europe/Berlin"
+store = "site.db"
+
+[chain]
+endpoints = {json.dumps(endpoints)}
+chain_id = 31337
+deployment = "deployment.json"
+confirmations = {confirmations}
+timeout_s = 0.5
+
+[operator.key]
+keystore = "operator.json"
+password = {{ file = "password" }}
+
+[gateway]
+keystore = "gateway.json"
+password = {{ file = "password" }}
+
+[batching]
+intraday = true
+isp_grace_s = 900
+day_grace_s = 0
+every_s = 0.1
+
+[publishing]
+every_s = 0.1
+bump_after_s = 5
+
+[operation]
+port = 0
+{extra}
+{meters}
+
+{devices or nothing}
+""")
+    return path
+
+
+def energy_wh(number: int, isp: int) -> tuple[int, int]:
+    return (number * 31 + isp * 17) % 1_000, (number + isp) % 7
+
+
+class FastClock:
+    """Time that runs so many times as fast as the machine's, the same in every process that is given the same start."""
+
+    def __init__(self, started: float, speed: float, start: int = DAY.first_isp * SECONDS_PER_ISP):
+        self.started, self.speed, self.start = started, speed, start
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.start + (time.time() - self.started) * self.speed, UTC)
+
+    async def sleep_until(self, moment: datetime) -> None:
+        while (left := (moment - self.now()).total_seconds()) > 0:
+            await asyncio.sleep(min(left / self.speed, 0.5))
+
+
+class PatientSender:
+    """Meters that state the energy of each ISP when it is over, and again until they know that it is on disk.
+
+    What is known is kept in a file, as a meter or a broker with a persistent session keeps it.
+    """
+
+    def __init__(self, clock: FastClock, progress: Path):
+        self._clock, self._progress = clock, progress
+        self._sent: list[int] = []
+
+    async def values(self) -> AsyncIterator[IntervalEnergy]:
+        isp = int(self._progress.read_text()) if self._progress.exists() else DAY.first_isp
+        while isp < DAY.end_isp:
+            await self._clock.sleep_until(datetime.fromtimestamp((isp + 1) * SECONDS_PER_ISP, UTC))
+            for number, meter_id in enumerate(METER_IDS):
+                self._sent.append(isp)
+                yield IntervalEnergy(meter_id, isp, *energy_wh(number, isp), (isp + 1) * SECONDS_PER_ISP)
+            isp += 1
+        await asyncio.Event().wait()
+
+    def taken(self, count: int) -> None:
+        del self._sent[:count]
+        done = self._sent[0] if self._sent else None
+        if done is not None:
+            self._progress.write_text(str(done))
+
+    async def probe(self) -> str:
+        return "here"
+
+
+def finished(site: SiteConfig) -> bool:
+    """Whether the whole day is on chain, as the store knows it."""
+    with open_store(site.store) as store, store.read() as connection:
+        batches = recent_batches(connection, _operator(), DAY.first_isp)
+        days = [batch for batch in batches if batch.kind is BatchKind.DAY]
+        if not days or any(batch.status is not BatchStatus.CONFIRMED for batch in batches):
+            return False
+        return all(b"\xff" * 8 not in day.values for day in meter_days_of(connection, days[-1].id))
+
+
+def _operator() -> str:
+    return mnemonic_signers(MNEMONIC, 2)[1].address
+
+
+def count_on_chain(site: SiteConfig, suite: Suite) -> int:
+    """Count the readings that the chain has, each by its proof; every one must be there exactly once."""
+    events = read_events(suite.chain, suite)
+    days = [e.args for e in events if e.name == "DayAnchored"]
+    isps = [e.args for e in events if e.name == "IntradayAnchored"]
+    assert [args["version"] for args in days] == list(range(1, len(days) + 1))
+    assert len({args["root"] for args in days}) == len(days)  # nothing was anchored twice
+    assert len({args["isp"] for args in isps}) == len(isps)
+    assert {args["isp"] for args in isps} <= set(DAY.isps)
+    last = suite.call("MeteringLedger", "batch", (_operator(), DAY.first_isp))
+    assert (last["root"], last["version"]) == (days[-1]["root"], len(days))
+    counted = 0
+    with open_store(site.store) as store:
+        store.verify()
+        with store.read() as connection:
+            (batch,) = [b for b in recent_batches(connection, _operator(), 0) if b.root == last["root"]]
+        assert batch.data_hash == days[-1]["dataHash"]
+        for number, meter_id in enumerate(METER_IDS):
+            day, proof = proven_days(store, batch.id)[meter_id]
+            values = unpack_readings(day.values)
+            assert values == [energy_wh(number, isp) for isp in DAY.isps]
+            assert proof
+            counted += sum(value is not None for value in values)
+    return counted
+
+
+def load(folder: Path) -> SiteConfig:
+    return load_site(folder / "site.toml")
