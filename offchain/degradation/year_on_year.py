@@ -14,7 +14,7 @@ SLACK_DAYS = 7
 """A day without partner exactly a year later takes the nearest one within a week."""
 LEAST_PAIRS = 60
 BLOCK_DAYS = 28
-RESAMPLES = 2_000
+RESAMPLES = 1_000
 
 
 @dataclass(frozen=True)
