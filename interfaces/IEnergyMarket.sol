@@ -19,8 +19,9 @@ pragma solidity ^0.8.24;
 ///   after e                                    settlement by meters (`IMarketSettlement`)
 ///
 /// **Bundles.** A connection has at most one bundle in a session; {submit} replaces it as a whole and brings what it
-/// replaces. Kept is one word: 232 bits of the hash, a sequence number that counts every change and makes signatures
-/// single-use, and flags. The orders themselves are in the event.
+/// replaces. Kept is one word: 200 bits of the hash, the session, a sequence number that counts every change and makes
+/// signatures single-use, and flags. The orders themselves are in the event. A bundle has at most 256 orders. Sessions
+/// of a schedule that are a whole settlement period apart share the word: see {NotSettledYet} and {certify}.
 ///
 /// **Escrow** of a bundle, for sums B and S of its buys and sells in Wh, rounded up:
 ///   sum of worst-case costs at the limit prices (negative prices included, `TickBook.worstCaseCost`)
@@ -35,7 +36,7 @@ pragma solidity ^0.8.24;
 /// own escrow plus revenue; revenues are covered by the buyers' escrow (payer up, receiver down), surplus payments and
 /// green rewards by budgets that the operator locked when the session opened, at rates that {finalise} lowers so that
 /// they suffice for the whole matched volume. The rest is the operator's when no bundle is left open ({closeSession}).
-/// @custom:stop Paused: no new session, schedule or bundle. Cancelling, rejecting, clearing, finalising, claiming work.
+/// @custom:stop Paused: no new session or bundle. Cancelling, rejecting, clearing, finalising, claiming work.
 /// @custom:trust The market operator sets the terms before anybody trades and cannot change them. It is the balancing
 /// party: it sells what sellers do not inject and buys what buyers do not take, at the prices of the terms.
 interface IEnergyMarket {
@@ -44,7 +45,7 @@ interface IEnergyMarket {
         Green
     }
 
-    /// @notice Terms of a session; fixed when it opens. Rates and prices in micro-token per kWh.
+    /// @notice Terms of a session (`IMarketSessions.termsOf`); fixed when it opens. Rates and prices in micro-token per kWh.
     struct Terms {
         // Price grid, see `TickBook.Grid`.
         int64 basePrice;
@@ -97,7 +98,7 @@ interface IEnergyMarket {
         uint32 openBundles;
         bool finalised;
         bool closed;
-        /// Rates that the budgets suffice for, set by {finalise}; at most those of the terms.
+        /// Those of the terms until {finalise}, then what the budgets suffice for, at most those of the terms.
         uint32 surplusPrice;
         uint32 greenRewardRate;
     }
@@ -109,20 +110,8 @@ interface IEnergyMarket {
         bool certified;
         bool settled;
         uint16 sequence;
-        /// First 232 bits of the bundle's keccak256.
-        bytes29 hash;
-    }
-
-    /// @notice A bundle that its trader signed and anyone may bring. EIP-712
-    /// `Bundle(uint64 sessionId,bytes32 connectionId,uint16 sequence,bytes32 bundleHash,uint64 deadline)`, signed by the
-    /// owner of the connection (ERC-1271 wallets too); `sequence` is the one that the bundle replaces, an empty bundle
-    /// cancels. Domain ("gridpact.market", "1").
-    struct SignedBundle {
-        bytes32 connectionId;
-        bytes previous;
-        bytes bundle;
-        uint64 deadline;
-        bytes signature;
+        /// First 200 bits of the bundle's keccak256.
+        bytes25 hash;
     }
 
     /// @notice Final fills of a bundle, by product.
@@ -133,22 +122,6 @@ interface IEnergyMarket {
         int256[] prices;
     }
 
-    event ScheduleRegistered(
-        uint64 indexed scheduleId,
-        address indexed operator,
-        Terms terms,
-        uint32 firstIsp,
-        uint16 everyIsps,
-        uint16 sessionCount,
-        uint32 openLeadSeconds
-    );
-    event SessionOpened(
-        uint64 indexed sessionId,
-        address indexed operator,
-        uint32 indexed firstIsp,
-        uint64 scheduleId,
-        Terms terms
-    );
     /// @param bundle Empty: cancelled.
     /// @param escrow Held for the bundle from now on, uToken.
     event BundleSubmitted(
@@ -185,32 +158,24 @@ interface IEnergyMarket {
     event SessionClosed(uint64 indexed sessionId, address indexed operator, uint256 residual);
 
     error SessionUnknown(uint64 sessionId);
-    /// @notice Gate lead shorter than the acceptance window, no ISP, too many periods, or a delivery that ends after the
-    /// range of ISP numbers.
-    error TermsInvalid(uint32 gateLeadSeconds, uint32 acceptanceSeconds, uint16 ispsPerPeriod, uint16 periodCount);
     error GateClosed(uint64 sessionId, uint256 gateClosure, uint256 nowTs);
     error GateStillOpen(uint64 sessionId, uint256 gateClosure, uint256 nowTs);
     error AcceptanceOpen(uint64 sessionId, uint256 acceptBy, uint256 nowTs);
     error AcceptanceOver(uint64 sessionId, uint256 acceptBy, uint256 nowTs);
-    error ScheduleUnknown(uint64 scheduleId);
-    error ScheduleInvalid(uint16 everyIsps, uint16 sessionCount);
-    error NotScheduled(uint64 scheduleId, uint16 index, uint16 sessionCount);
-    error AlreadyOpened(uint64 scheduleId, uint16 index, uint64 sessionId);
-    error TooEarly(uint256 opensAt, uint256 nowTs);
     error NotOwnerOf(bytes32 connectionId, address caller);
     error OutsideArea(bytes32 connectionId, bytes32 congestionPointId, bytes32 expected);
     /// @notice A green sell from a connection that does not produce green energy.
     error NotGreenProducer(bytes32 connectionId, uint256 position);
     /// @notice What was brought is not what stands.
-    error BundleMismatch(uint64 sessionId, bytes32 connectionId, bytes29 stored);
+    error BundleMismatch(uint64 sessionId, bytes32 connectionId, bytes25 stored);
+    error BundleTooLong(uint256 orders, uint256 limit);
+    /// @notice The bundle of a session of the same schedule whose settlement deadline has passed has to be settled first.
+    error NotSettledYet(uint64 sessionId, bytes32 connectionId);
     error NothingToChange(uint64 sessionId, bytes32 connectionId);
-    error SignatureExpired(uint256 index, uint64 deadline, uint256 nowTs);
-    error InvalidSignature(uint256 index, address signer);
     error SequenceExhausted(uint64 sessionId, bytes32 connectionId);
     error NoPositions();
     /// @notice Beyond the bundle, or without a provisional fill.
     error NotMatched(uint256 position);
-    error AlreadyCleared(uint64 sessionId, uint16 product);
     error ProductNotCleared(uint64 sessionId, uint16 product);
     error AlreadyFinalised(uint64 sessionId);
     error NotFinalised(uint64 sessionId);
@@ -222,69 +187,53 @@ interface IEnergyMarket {
 
     // ------------------------------------------------------------------ sessions
 
-    /// @notice Opens a session. Only a market operator, which becomes its balancing party; locks its budgets.
-    /// @dev Errors: `MissingRole`, {TermsInvalid}, `GridInvalid`, {GateClosed} (the gate would have passed),
-    /// `CongestionPointUnknown`, `InsufficientBalance`. Emits: {SessionOpened}.
+    /// @notice Opens the auction of a session whose terms were checked, with the operator's budgets. Only a module
+    /// (`IMarketSessions`). Errors: `GridInvalid`, `InsufficientBalance`.
     /// @param firstIsp First ISP of delivery.
-    function open(Terms calldata terms, uint32 firstIsp) external returns (uint64 sessionId);
-
-    /// @notice Registers a series of equal sessions that anyone may open, each `openLeadSeconds` before its gate at the
-    /// earliest. Only a market operator. Errors: as {open}, {ScheduleInvalid}. Emits: {ScheduleRegistered}.
-    function registerSchedule(
+    /// @param lane Sessions with the same lane keep the bundles of a connection in the same place, one after the other;
+    /// zero: a lane of its own.
+    function openFor(
         Terms calldata terms,
         uint32 firstIsp,
-        uint16 everyIsps,
-        uint16 sessionCount,
-        uint32 openLeadSeconds
-    ) external returns (uint64 scheduleId);
-
-    /// @notice Opens session `index` of a schedule with the operator's budgets. Anyone may call.
-    /// @dev Errors: {ScheduleUnknown}, {NotScheduled}, {AlreadyOpened}, {TooEarly}, and those of {open} (also when the
-    /// operator is no longer active). Emits: {SessionOpened}.
-    function openScheduled(uint64 scheduleId, uint16 index) external returns (uint64 sessionId);
+        address operator,
+        uint56 lane
+    ) external returns (uint64 sessionId);
 
     // ------------------------------------------------------------------ orders
 
     /// @notice Places, replaces or cancels (`bundle` empty) the bundle of a connection. Only its owner, an active prosumer
     /// unless it cancels. Until gate closure.
     /// @dev Escrow that the new bundle needs less is released, more is locked. Errors: {SessionUnknown}, {GateClosed},
-    /// {NotOwnerOf}, `ConnectionUnknown`, {OutsideArea}, {BundleMismatch}, {NothingToChange}, {NotGreenProducer},
-    /// those of `TickBook`, `InsufficientBalance`. Emits: {BundleSubmitted}.
+    /// {NotOwnerOf}, `EnforcedPause`, `ConnectionUnknown`, {OutsideArea}, `MissingRole`, {NotSettledYet}, {BundleMismatch},
+    /// {NothingToChange}, {BundleTooLong}, {NotGreenProducer}, {SequenceExhausted}, those of `TickBook`,
+    /// `InsufficientBalance`. Emits: {BundleSubmitted}.
     /// @param previous The bundle that stands, empty when there is none.
     function submit(uint64 sessionId, bytes32 connectionId, bytes calldata previous, bytes calldata bundle) external;
 
-    /// @notice As {submit} for bundles that their owners signed. Anyone may call; all or none.
-    /// @dev Errors: as {submit}, {SignatureExpired}, {InvalidSignature}.
-    function submitSigned(uint64 sessionId, SignedBundle[] calldata bundles) external;
-
-    /// @notice As {submit}, for a module that checked the owner's standing rules. Only a module.
+    /// @notice As {submit}, for a module that checked the owner's signature (`IMarketRelay`) or standing rules
+    /// (`ITradingRules`). Only a module.
     function submitFor(uint64 sessionId, bytes32 connectionId, bytes calldata previous, bytes calldata bundle) external;
 
     // ------------------------------------------------------------------ clearing
 
     /// @notice Clears products `first` .. `last`, reading at most `maxTicks` ticks of each. Anyone, after gate closure.
     /// @dev Until `acceptBy` provisional and once for each product; afterwards final, for products whose book changed
-    /// since or that were never cleared. Products that need nothing are passed over. Errors: {SessionUnknown},
+    /// since or that were never cleared. Products that need nothing are passed over, among them those without any order,
+    /// whose result stays zero; a provisional result whose book did not change is the final one. Errors: {SessionUnknown},
     /// {GateStillOpen}, {AlreadyFinalised}, `PeriodOutsideSession`. Emits: {ProductCleared} for each that is finished.
     /// @return finished Whether all of them are cleared now.
     function clear(uint64 sessionId, uint16 first, uint16 last, uint256 maxTicks) external returns (bool finished);
 
     /// @notice Takes provisionally matched orders off the book for a fee. Only the owner of the connection, after its
-    /// products were cleared, until `acceptBy`. Silence accepts.
+    /// products were cleared, until `acceptBy`. Silence accepts. A rejected order leaves the book whole, also the part of it
+    /// that was not matched; the others go on with what they have.
     /// @dev Errors: {GateStillOpen}, {AcceptanceOver}, {NotOwnerOf}, {BundleMismatch}, {NoPositions}, {NotMatched},
-    /// `NotCleared`. Emits: {MatchRejected}.
+    /// `NotCleared`, `ClearingUnfinished` (anyone finishes it by {clear}). Emits: {MatchRejected}.
     /// @param positions Bit i: order i of the bundle.
     function reject(uint64 sessionId, bytes32 connectionId, bytes calldata bundle, uint256 positions) external;
 
-    /// @notice As {reject}, signed by the owner: EIP-712
-    /// `Rejection(uint64 sessionId,bytes32 connectionId,uint16 sequence,uint256 positions)`.
-    function rejectSigned(
-        uint64 sessionId,
-        bytes32 connectionId,
-        bytes calldata bundle,
-        uint256 positions,
-        bytes calldata signature
-    ) external;
+    /// @notice As {reject}, for a module that checked the owner's signature (`IMarketRelay`). Only a module.
+    function rejectFor(uint64 sessionId, bytes32 connectionId, bytes calldata bundle, uint256 positions) external;
 
     /// @notice Ends the auction when all products are finally cleared: fixes the rates that the budgets suffice for.
     /// Anyone, after `acceptBy`. Errors: {AcceptanceOpen}, {AlreadyFinalised}, {ProductNotCleared}.
@@ -298,9 +247,10 @@ interface IEnergyMarket {
     function claim(uint64 sessionId, bytes32 connectionId, bytes calldata bundle) external;
 
     /// @notice Marks a bundle as settled and says what was traded. Only a module (`IMarketSettlement`).
-    /// @dev Errors: {NotFinalised}, {BundleMismatch}, {AlreadySettled}.
+    /// @dev Does what {claim} does first, when nobody has. Errors: {NotFinalised}, {BundleMismatch}, {AlreadySettled}.
+    /// Emits: {BundleClaimed} in that case.
     /// @return fills Final fills.
-    /// @return escrow Held for it in the pot, uToken.
+    /// @return escrow Held for it in the pot: what the final match needs, uToken.
     function settle(
         uint64 sessionId,
         bytes32 connectionId,
@@ -308,7 +258,8 @@ interface IEnergyMarket {
     ) external returns (Fills memory fills, uint256 escrow);
 
     /// @notice Marks the purchases of a bundle as certified and says what they are. Only a module
-    /// (`IEnergyCertificates`). Errors: {NotFinalised}, {BundleMismatch}, {AlreadyCertified}.
+    /// (`IEnergyCertificates`). Possible at least until the settlement deadline of the session; afterwards a later session of
+    /// the schedule may have taken the place of the bundle. Errors: {NotFinalised}, {BundleMismatch}, {AlreadyCertified}.
     function certify(
         uint64 sessionId,
         bytes32 connectionId,
@@ -323,6 +274,7 @@ interface IEnergyMarket {
 
     function session(uint64 sessionId) external view returns (Session memory);
 
+    /// @notice As `IMarketSessions.termsOf` of the contract that opened the session. Errors: {SessionUnknown}.
     function termsOf(uint64 sessionId) external view returns (Terms memory);
 
     function bundleOf(uint64 sessionId, bytes32 connectionId) external view returns (BundleState memory);

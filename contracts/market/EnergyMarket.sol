@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {IClearingHouse} from "interfaces/IClearingHouse.sol";
 import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
 import {IGridRegistry} from "interfaces/IGridRegistry.sol";
+import {IMarketSessions} from "interfaces/IMarketSessions.sol";
 import {IParticipantRegistry} from "interfaces/IParticipantRegistry.sol";
 import {IProducerRegistry} from "interfaces/IProducerRegistry.sol";
 import {Money} from "contracts/clearinghouse/Money.sol";
@@ -29,8 +28,8 @@ import {Module} from "contracts/registry/Module.sol";
 ///    energy in all as who is paid (residual of `TickBook`), and pays rounded up while others are paid rounded down.
 /// 4. Settlement pays a bundle at most G(b) + R(b) + surplus + reward, the last two rounded down from at most its bought
 ///    and green sold Wh at the rates of {finalise}. These rates, times a bound on all such Wh, stay within the budgets.
-///    The bound of a product is its volume V, and where the rationed side is rounded up one Wh more for each order that
-///    can be at the margin: at most rationDenominator / minQuantityWh.
+///    The bound of a product is its volume V, and where the side is rationed one Wh more for each order that can be at the
+///    margin: at most rationDenominator / minQuantityWh.
 /// 5. So all that is ever paid is at most sum of (E - N) + sum of (G + R) + budgets <= sum of (E - F - C + R) + budgets
 ///    <= sum of (E - F) + budgets, which is the pot after 2 less all fees. What is left goes to the operator.
 ///
@@ -45,20 +44,12 @@ import {Module} from "contracts/registry/Module.sol";
 /// anyone can do by that time. Certificates of the old one are issued before that, or not at all.
 ///
 /// **Gas** of {submit}: see `docs/decisions/0031-market-sessions.md`.
-contract EnergyMarket is IEnergyMarket, Module, EIP712 {
+contract EnergyMarket is IEnergyMarket, Module {
     using TickBook for TickBook.Book;
-
-    bytes32 private constant BUNDLE_TYPEHASH = keccak256(
-        "Bundle(uint64 sessionId,bytes32 connectionId,uint16 sequence,bytes32 bundleHash,uint64 deadline)"
-    );
-    bytes32 private constant REJECTION_TYPEHASH = keccak256(
-        "Rejection(uint64 sessionId,bytes32 connectionId,uint16 sequence,uint256 positions)"
-    );
 
     uint256 private constant SECONDS_PER_ISP = 900;
     /// @dev Orders of a bundle: as many as a rejection has bits.
     uint256 private constant MAX_ORDERS = 256;
-    uint256 private constant MAX_DELIVERY_PERIODS = 128;
 
     uint256 private constant PLACED = 1;
     uint256 private constant CLAIMED = 2;
@@ -67,18 +58,13 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
     uint256 private constant SEQUENCE_SHIFT = 8;
     uint256 private constant SESSION_SHIFT = 24;
     uint256 private constant HASH_MASK = type(uint256).max << 56;
-    /// @dev Lanes of schedules start here, below are those of sessions without one.
-    uint56 private constant SCHEDULED_LANES = 1 << 48;
 
     IGridRegistry private immutable _grid;
     IProducerRegistry private immutable _producers;
     IClearingHouse private immutable _clearingHouse;
 
     uint32 private _lastSessionId;
-    uint32 private _lastScheduleId;
     mapping(uint64 sessionId => Auction) private _auctions;
-    mapping(uint64 scheduleId => Schedule) private _schedules;
-    mapping(uint64 scheduleId => mapping(uint16 index => uint64 sessionId)) private _opened;
     /// @dev Words of bundles, layout above. A session's lane is its own, or that of the place it has in its schedule.
     mapping(bytes32 connectionId => mapping(uint256 lane => uint256)) private _words;
 
@@ -100,19 +86,13 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         uint32 greenRewardRate;
         /// Bit p: the result of product p is that of its book as it stands.
         uint256 cleared;
-        Terms terms;
+        uint128 surplusBudget;
+        uint128 rewardBudget;
+        /// Keeps the terms.
+        IMarketSessions openedBy;
+        uint32 rejectionFeeRate;
+        bytes32 congestionPointId;
         TickBook.Book book;
-    }
-
-    struct Schedule {
-        address operator;
-        uint32 firstIsp;
-        uint16 everyIsps;
-        uint16 sessionCount;
-        uint32 openLeadSeconds;
-        /// Sessions after which the word of a bundle is used again.
-        uint16 lanes;
-        Terms terms;
     }
 
     /// @dev What a rejection leaves and changes.
@@ -135,7 +115,7 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         IGridRegistry grid_,
         IProducerRegistry producers_,
         IClearingHouse clearingHouse_
-    ) Module(authority_, participants_) EIP712("gridpact.market", "1") {
+    ) Module(authority_, participants_) {
         _grid = grid_;
         _producers = producers_;
         _clearingHouse = clearingHouse_;
@@ -144,115 +124,34 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
     // ------------------------------------------------------------------ sessions
 
     /// @inheritdoc IEnergyMarket
-    function open(Terms calldata terms, uint32 firstIsp) external returns (uint64 sessionId) {
-        return _open(terms, firstIsp, msg.sender, 0, 0);
-    }
-
-    /// @inheritdoc IEnergyMarket
-    function registerSchedule(
+    function openFor(
         Terms calldata terms,
         uint32 firstIsp,
-        uint16 everyIsps,
-        uint16 sessionCount,
-        uint32 openLeadSeconds
-    ) external whenNotPaused onlyRole(IParticipantRegistry.Role.MarketOperator) returns (uint64 scheduleId) {
-        if (everyIsps == 0 || sessionCount == 0) revert ScheduleInvalid(everyIsps, sessionCount);
-        uint256 lastFirstIsp = firstIsp + uint256(everyIsps) * (sessionCount - 1);
-        _requireValid(terms, lastFirstIsp);
-        TickBook.requireValid(_gridOf(terms));
-        // From opening to the settlement deadline, in sessions: those that can be under way at once, and one more.
-        uint256 lifeSeconds = uint256(openLeadSeconds) + terms.gateLeadSeconds + terms.readingsDueSeconds;
-        lifeSeconds += terms.settlementSeconds + _deliveryIsps(terms) * SECONDS_PER_ISP;
-        uint256 lanes = Math.min(lifeSeconds / (everyIsps * SECONDS_PER_ISP) + 2, sessionCount);
-        scheduleId = ++_lastScheduleId;
-        _schedules[scheduleId] = Schedule({
-            operator: msg.sender,
-            firstIsp: firstIsp,
-            everyIsps: everyIsps,
-            sessionCount: sessionCount,
-            openLeadSeconds: openLeadSeconds,
-            lanes: uint16(lanes),
-            terms: terms
-        });
-        emit ScheduleRegistered(scheduleId, msg.sender, terms, firstIsp, everyIsps, sessionCount, openLeadSeconds);
-    }
-
-    /// @inheritdoc IEnergyMarket
-    function openScheduled(uint64 scheduleId, uint16 index) external returns (uint64 sessionId) {
-        Schedule storage schedule = _schedules[scheduleId];
-        if (schedule.operator == address(0)) revert ScheduleUnknown(scheduleId);
-        if (index >= schedule.sessionCount) revert NotScheduled(scheduleId, index, schedule.sessionCount);
-        if (_opened[scheduleId][index] != 0) revert AlreadyOpened(scheduleId, index, _opened[scheduleId][index]);
-        Terms memory terms = schedule.terms;
-        uint32 firstIsp = schedule.firstIsp + uint32(index) * schedule.everyIsps;
-        uint256 opensBefore = uint256(schedule.openLeadSeconds) + terms.gateLeadSeconds;
-        if (block.timestamp + opensBefore < firstIsp * SECONDS_PER_ISP) {
-            revert TooEarly(firstIsp * SECONDS_PER_ISP - opensBefore, block.timestamp);
-        }
-        uint256 lane = (scheduleId << 16) | (index % schedule.lanes);
-        sessionId = _open(terms, firstIsp, schedule.operator, scheduleId, SCHEDULED_LANES + uint56(lane));
-        _opened[scheduleId][index] = sessionId;
-    }
-
-    function _open(
-        Terms memory terms,
-        uint32 firstIsp,
         address operator,
-        uint64 scheduleId,
         uint56 lane
-    ) private whenNotPaused returns (uint64 sessionId) {
-        participants.requireRole(operator, IParticipantRegistry.Role.MarketOperator);
-        _requireValid(terms, firstIsp);
+    ) external onlyModule whenNotPaused returns (uint64 sessionId) {
         sessionId = ++_lastSessionId;
-        uint256 start = firstIsp * SECONDS_PER_ISP;
-        // A gate before 1970 has passed too.
-        uint256 gateClosure = start - Math.min(start, terms.gateLeadSeconds);
-        if (block.timestamp > gateClosure) revert GateClosed(sessionId, gateClosure, block.timestamp);
-        bytes32 congestionPointId = terms.congestionPointId;
-        if (congestionPointId != 0 && !_grid.congestionPoint(congestionPointId).active) {
-            revert IGridRegistry.CongestionPointUnknown(congestionPointId);
-        }
-
+        uint256 gateClosure = firstIsp * SECONDS_PER_ISP - terms.gateLeadSeconds;
         Auction storage auction = _auctions[sessionId];
         auction.gateClosure = uint40(gateClosure);
         auction.acceptBy = uint40(gateClosure + terms.acceptanceSeconds);
         auction.feeRate = terms.feeRate;
         auction.guaranteeRate = terms.guaranteeRate;
         auction.lane = lane == 0 ? uint56(sessionId) : lane;
-        auction.limited = congestionPointId != 0;
+        auction.limited = terms.congestionPointId != 0;
         auction.operator = operator;
         auction.firstIsp = firstIsp;
-        auction.terms = terms;
-        auction.book.open(_gridOf(terms));
-        emit SessionOpened(sessionId, operator, firstIsp, scheduleId, terms);
+        auction.surplusPrice = terms.surplusPrice;
+        auction.greenRewardRate = terms.greenRewardRate;
+        auction.surplusBudget = terms.surplusBudget;
+        auction.rewardBudget = terms.rewardBudget;
+        auction.openedBy = IMarketSessions(msg.sender);
+        auction.rejectionFeeRate = terms.rejectionFeeRate;
+        auction.congestionPointId = terms.congestionPointId;
+        auction.book.open(
+            TickBook.Grid(terms.basePrice, terms.priceStep, terms.tickCount, 2 * terms.periodCount, terms.minQuantityWh)
+        );
         _clearingHouse.lock(potLockId(sessionId), operator, uint256(terms.surplusBudget) + terms.rewardBudget);
-    }
-
-    function _requireValid(Terms memory terms, uint256 firstIsp) private pure {
-        if (
-            terms.gateLeadSeconds < terms.acceptanceSeconds ||
-            terms.ispsPerPeriod == 0 ||
-            terms.periodCount == 0 ||
-            terms.periodCount > MAX_DELIVERY_PERIODS ||
-            firstIsp + _deliveryIsps(terms) > type(uint32).max
-        ) {
-            revert TermsInvalid(terms.gateLeadSeconds, terms.acceptanceSeconds, terms.ispsPerPeriod, terms.periodCount);
-        }
-    }
-
-    function _deliveryIsps(Terms memory terms) private pure returns (uint256) {
-        return uint256(terms.ispsPerPeriod) * terms.periodCount;
-    }
-
-    function _gridOf(Terms memory terms) private pure returns (TickBook.Grid memory) {
-        return
-            TickBook.Grid(
-                terms.basePrice,
-                terms.priceStep,
-                terms.tickCount,
-                2 * terms.periodCount,
-                terms.minQuantityWh
-            );
     }
 
     // ------------------------------------------------------------------ orders
@@ -263,28 +162,6 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         address owner = _traderOf(auction, connectionId, bundle.length != 0);
         if (owner != msg.sender) revert NotOwnerOf(connectionId, msg.sender);
         _submit(auction, sessionId, connectionId, owner, previous, bundle);
-    }
-
-    /// @inheritdoc IEnergyMarket
-    function submitSigned(uint64 sessionId, SignedBundle[] calldata bundles) external {
-        Auction storage auction = _trading(sessionId);
-        for (uint256 i = 0; i < bundles.length; ++i) {
-            SignedBundle calldata signed = bundles[i];
-            if (block.timestamp > signed.deadline) revert SignatureExpired(i, signed.deadline, block.timestamp);
-            address owner = _traderOf(auction, signed.connectionId, signed.bundle.length != 0);
-            bytes32 structHash = keccak256(
-                abi.encode(
-                    BUNDLE_TYPEHASH,
-                    sessionId,
-                    signed.connectionId,
-                    _sequenceOf(_wordOf(auction, sessionId, signed.connectionId)),
-                    keccak256(signed.bundle),
-                    signed.deadline
-                )
-            );
-            _requireSigned(i, owner, structHash, signed.signature);
-            _submit(auction, sessionId, signed.connectionId, owner, signed.previous, signed.bundle);
-        }
     }
 
     /// @inheritdoc IEnergyMarket
@@ -317,8 +194,8 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         if (!places) return owner;
         _requireNotPaused();
         if (!connection.active) revert IGridRegistry.ConnectionUnknown(connectionId);
-        if (auction.limited && connection.congestionPointId != auction.terms.congestionPointId) {
-            revert OutsideArea(connectionId, connection.congestionPointId, auction.terms.congestionPointId);
+        if (auction.limited && connection.congestionPointId != auction.congestionPointId) {
+            revert OutsideArea(connectionId, connection.congestionPointId, auction.congestionPointId);
         }
         participants.requireRole(owner, IParticipantRegistry.Role.Prosumer);
     }
@@ -417,12 +294,6 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         return Money.costUp(buyWh + sellWh, auction.feeRate) + Money.costUp(sellWh, auction.guaranteeRate);
     }
 
-    function _requireSigned(uint256 index, address signer, bytes32 structHash, bytes calldata signature) private view {
-        if (!SignatureChecker.isValidSignatureNow(signer, _hashTypedDataV4(structHash), signature)) {
-            revert InvalidSignature(index, signer);
-        }
-    }
-
     // ------------------------------------------------------------------ clearing
 
     /// @inheritdoc IEnergyMarket
@@ -469,19 +340,14 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
     }
 
     /// @inheritdoc IEnergyMarket
-    function rejectSigned(
+    function rejectFor(
         uint64 sessionId,
         bytes32 connectionId,
         bytes calldata bundle,
-        uint256 positions,
-        bytes calldata signature
-    ) external {
+        uint256 positions
+    ) external onlyModule {
         Auction storage auction = _accepting(sessionId);
-        address owner = _grid.connection(connectionId).owner;
-        uint16 sequence = _sequenceOf(_wordOf(auction, sessionId, connectionId));
-        bytes32 structHash = keccak256(abi.encode(REJECTION_TYPEHASH, sessionId, connectionId, sequence, positions));
-        _requireSigned(0, owner, structHash, signature);
-        _reject(auction, sessionId, connectionId, owner, bundle, positions);
+        _reject(auction, sessionId, connectionId, _grid.connection(connectionId).owner, bundle, positions);
     }
 
     function _accepting(uint64 sessionId) private view returns (Auction storage auction) {
@@ -511,15 +377,7 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         else newHash = uint256(keccak256(rejected.left)) & HASH_MASK;
         uint16 sequence = _store(auction, sessionId, connectionId, word, newHash);
         _clearingHouse.release(potLockId(sessionId), owner, rejected.released);
-        emit MatchRejected(
-            sessionId,
-            connectionId,
-            sequence,
-            positions,
-            rejected.left,
-            rejected.fee,
-            rejected.escrow
-        );
+        emit MatchRejected(sessionId, connectionId, sequence, positions, rejected.left, rejected.fee, rejected.escrow);
     }
 
     /// Takes rejected orders off the book.
@@ -545,7 +403,7 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
         totals.sellWh -= rejected.taken.sellWh;
         rejected.escrow = _escrow(auction, totals);
         uint256 freed = escrowBefore - rejected.escrow;
-        rejected.fee = Math.min(Money.costUp(rejected.matchedWh, auction.terms.rejectionFeeRate), freed);
+        rejected.fee = Math.min(Money.costUp(rejected.matchedWh, auction.rejectionFeeRate), freed);
         rejected.released = freed - rejected.fee;
     }
 
@@ -593,17 +451,15 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
             if (_needsClearing(auction, cleared, product, true)) revert ProductNotCleared(sessionId, uint16(product));
             TickBook.Result memory result = TickBook.unpack(grid, auction.book.results[product]);
             uint256 green = product < grid.periodCount / 2 ? 0 : 1;
-            uint256 roundedUpWh = result.rationDenominator / grid.minQuantityWh;
+            uint256 boundWh = result.volumeWh;
+            if (result.rationDenominator != 0) boundWh += result.rationDenominator / grid.minQuantityWh + 1;
             volumeWh[green] += result.volumeWh;
-            boughtWh += result.volumeWh;
-            greenSoldWh += result.volumeWh * green;
-            if (result.class == TickBook.Class.MarginalBuyer && result.price >= 0) boughtWh += roundedUpWh;
-            if (result.class == TickBook.Class.MarginalSeller && result.price < 0) greenSoldWh += roundedUpWh * green;
+            boughtWh += result.class == TickBook.Class.MarginalBuyer ? boundWh : result.volumeWh;
+            greenSoldWh += green * (result.class == TickBook.Class.MarginalSeller ? boundWh : result.volumeWh);
         }
-        Terms storage terms = auction.terms;
         auction.finalised = true;
-        auction.surplusPrice = _affordable(terms.surplusPrice, terms.surplusBudget, boughtWh);
-        auction.greenRewardRate = _affordable(terms.greenRewardRate, terms.rewardBudget, greenSoldWh);
+        auction.surplusPrice = _affordable(auction.surplusPrice, auction.surplusBudget, boughtWh);
+        auction.greenRewardRate = _affordable(auction.greenRewardRate, auction.rewardBudget, greenSoldWh);
         emit SessionFinalised(sessionId, volumeWh[0], volumeWh[1], auction.surplusPrice, auction.greenRewardRate);
     }
 
@@ -742,7 +598,7 @@ contract EnergyMarket is IEnergyMarket, Module, EIP712 {
 
     /// @inheritdoc IEnergyMarket
     function termsOf(uint64 sessionId) external view returns (Terms memory) {
-        return _auctions[sessionId].terms;
+        return _known(sessionId).openedBy.termsOf(sessionId);
     }
 
     /// @inheritdoc IEnergyMarket

@@ -217,15 +217,19 @@ library TickBook {
     /// @notice Fixes the price grid and the periods of a session's books.
     function open(Book storage book, Grid memory grid) internal {
         if (book.periodCount != 0) revert BookAlreadyOpen();
-        bool valid = grid.tickCount != 0 && grid.tickCount <= MAX_TICKS && grid.priceStep != 0;
-        if (!valid || grid.periodCount == 0 || grid.periodCount > MAX_PERIODS || grid.minQuantityWh == 0) {
-            revert GridInvalid(grid.tickCount, grid.priceStep, grid.periodCount, grid.minQuantityWh);
-        }
+        requireValid(grid);
         book.basePrice = grid.basePrice;
         book.priceStep = grid.priceStep;
         book.tickCount = grid.tickCount;
         book.periodCount = grid.periodCount;
         book.minQuantityWh = grid.minQuantityWh;
+    }
+
+    function requireValid(Grid memory grid) internal pure {
+        bool valid = grid.tickCount != 0 && grid.tickCount <= MAX_TICKS && grid.priceStep != 0;
+        if (!valid || grid.periodCount == 0 || grid.periodCount > MAX_PERIODS || grid.minQuantityWh == 0) {
+            revert GridInvalid(grid.tickCount, grid.priceStep, grid.periodCount, grid.minQuantityWh);
+        }
     }
 
     /// @notice Price of a tick, micro-token per kWh.
@@ -441,9 +445,15 @@ library TickBook {
         result.rationNumerator = (packed >> 52) & LANE;
         result.rationDenominator = (packed >> 116) & LANE;
         result.volumeWh = packed >> 180;
-        if (result.class > Class.None) {
+        if (result.class > Class.None) result.price = clearingPrice(grid, packed);
+    }
+
+    /// @notice Price of a stored result, micro-token per kWh; without meaning in the classes Open and None.
+    function clearingPrice(Grid memory grid, uint256 packed) internal pure returns (int256) {
+        unchecked {
             // The offset from tick 0 is not negative, so that dividing it rounds the price down whatever its sign.
-            result.price = grid.basePrice + int256(((result.lowTick + result.highTick) * grid.priceStep) / 2);
+            uint256 lowPlusHigh = ((packed >> 4) & TICK_MASK) + ((packed >> 16) & TICK_MASK);
+            return int256(grid.basePrice) + int256((lowPlusHigh * grid.priceStep) / 2);
         }
     }
 

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
+
+/// @title Sessions of the peer-to-peer energy market: terms, and series of sessions that anybody may open
+/// @notice Day-ahead (24 periods of 4 ISPs), intraday (8 of 2) or any other whole number of ISPs. What follows the opening
+/// is in `IEnergyMarket`. Decision 0031.
+/// @custom:stop Paused: no new session or schedule.
+/// @custom:trust A market operator answers for its terms and its budgets; it cannot change them.
+interface IMarketSessions {
+    event ScheduleRegistered(
+        uint64 indexed scheduleId,
+        address indexed operator,
+        IEnergyMarket.Terms terms,
+        uint32 firstIsp,
+        uint16 everyIsps,
+        uint16 sessionCount,
+        uint32 openLeadSeconds
+    );
+    event SessionOpened(
+        uint64 indexed sessionId,
+        address indexed operator,
+        uint32 indexed firstIsp,
+        uint64 scheduleId,
+        IEnergyMarket.Terms terms
+    );
+    /// @notice Gate lead shorter than the acceptance window, no ISP, too many periods, or a delivery that ends after the
+    /// range of ISP numbers.
+    error TermsInvalid(uint32 gateLeadSeconds, uint32 acceptanceSeconds, uint16 ispsPerPeriod, uint16 periodCount);
+    /// @notice The gate would have passed already.
+    error GatePassed(uint256 gateClosure, uint256 nowTs);
+    error ScheduleUnknown(uint64 scheduleId);
+    error ScheduleInvalid(uint16 everyIsps, uint16 sessionCount);
+    error NotScheduled(uint64 scheduleId, uint16 index, uint16 sessionCount);
+    error AlreadyOpened(uint64 scheduleId, uint16 index, uint64 sessionId);
+    error TooEarly(uint256 opensAt, uint256 nowTs);
+
+    /// @notice Opens a session. Only a market operator, which becomes its balancing party; locks its budgets.
+    /// @dev Errors: `MissingRole`, {TermsInvalid}, `GridInvalid`, {GatePassed},
+    /// `CongestionPointUnknown`, `InsufficientBalance`. Emits: {SessionOpened}.
+    /// @param firstIsp First ISP of delivery.
+    function open(IEnergyMarket.Terms calldata terms, uint32 firstIsp) external returns (uint64 sessionId);
+
+    /// @notice Registers a series of equal sessions that anyone may open, each `openLeadSeconds` before its gate at the
+    /// earliest. Only a market operator. Errors: `MissingRole`, {ScheduleInvalid}, {TermsInvalid}, `GridInvalid`.
+    /// Emits: {ScheduleRegistered}.
+    function registerSchedule(
+        IEnergyMarket.Terms calldata terms,
+        uint32 firstIsp,
+        uint16 everyIsps,
+        uint16 sessionCount,
+        uint32 openLeadSeconds
+    ) external returns (uint64 scheduleId);
+
+    /// @notice Opens session `index` of a schedule with the operator's budgets. Anyone may call.
+    /// @dev Errors: {ScheduleUnknown}, {NotScheduled}, {AlreadyOpened}, {TooEarly}, and those of {open} (also when the
+    /// operator is no longer active). Emits: {SessionOpened}.
+    function openScheduled(uint64 scheduleId, uint16 index) external returns (uint64 sessionId);
+
+    /// @notice Terms of a session; all zero when there is none.
+    function termsOf(uint64 sessionId) external view returns (IEnergyMarket.Terms memory);
+}
