@@ -180,7 +180,7 @@ def agreements_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
 
 
 def market_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
-    """Domain of ``EnergyMarket``."""
+    """Domain of ``MarketRelay``."""
     return SigningDomain("gridpact.market", "1", chain_id, verifying_contract)
 
 

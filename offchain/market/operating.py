@@ -22,7 +22,7 @@ BUNDLES_PER_TRANSACTION = 20
 
 def open_session(suite: Suite, operator: LocalAccount, terms: SessionTerms, first_isp: int) -> int:
     """Open a session; its id."""
-    receipt = suite.send(operator, "EnergyMarket", "open", (terms.as_tuple(), first_isp))
+    receipt = suite.send(operator, "MarketSessions", "open", (terms.as_tuple(), first_isp))
     return suite.event(receipt, "SessionOpened").args["sessionId"]
 
 
@@ -37,7 +37,7 @@ def signed_bundle(
     previous: bytes = b"",
     sequence: int = 0,
 ) -> dict[str, Any]:
-    """``IEnergyMarket.SignedBundle``: what a trader signs and a relayer brings.
+    """``IMarketRelay.SignedBundle``: what a trader signs and a relayer brings.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def signed_bundle(
     previous, sequence : bytes, int
         The bundle that it replaces, and its sequence number.
     """
-    domain = market_domain(suite.chain.chain_id, suite.address("EnergyMarket"))
+    domain = market_domain(suite.chain.chain_id, suite.address("MarketRelay"))
     message = {
         "sessionId": session_id,
         "connectionId": connection_id,
@@ -69,7 +69,7 @@ def relay_bundles(
     """Bring signed bundles to a session, several in a transaction."""
     parts = [bundles[i : i + BUNDLES_PER_TRANSACTION] for i in range(0, len(bundles), BUNDLES_PER_TRANSACTION)]
     # One after the other: each changes books that the next one's gas depends on.
-    return [suite.send(relayer, "EnergyMarket", "submitSigned", (session_id, part)) for part in parts]
+    return [suite.send(relayer, "MarketRelay", "submitSigned", (session_id, part)) for part in parts]
 
 
 def clear_session(suite: Suite, sender: LocalAccount, session: SessionRecord) -> list[Receipt]:
@@ -86,7 +86,7 @@ def reject_signed(
     suite: Suite, relayer: LocalAccount, wallet: PrivateKey, session_id: int, record: BundleRecord, positions: int
 ) -> Receipt:
     """Bring a trader's rejection of provisional matches; bit i of ``positions`` stands for order i."""
-    domain = market_domain(suite.chain.chain_id, suite.address("EnergyMarket"))
+    domain = market_domain(suite.chain.chain_id, suite.address("MarketRelay"))
     message = {
         "sessionId": session_id,
         "connectionId": record.connection_id,
@@ -95,7 +95,7 @@ def reject_signed(
     }
     signature = sign(REJECTION.digest(domain, message), wallet)
     arguments = (session_id, record.connection_id, record.bundle, positions, signature)
-    return suite.send(relayer, "EnergyMarket", "rejectSigned", arguments)
+    return suite.send(relayer, "MarketRelay", "rejectSigned", arguments)
 
 
 def finalise_session(suite: Suite, sender: LocalAccount, session_id: int) -> Receipt:

@@ -77,10 +77,11 @@ def unpack_result(grid: PriceGrid, packed: int) -> Clearing:
 
 
 def replay_sessions(events: Iterable[Event]) -> dict[int, SessionRecord]:
-    """Sessions by id from the events of ``EnergyMarket`` and ``MarketSettlement``; others are passed over."""
+    """Sessions by id from the events of ``MarketSessions``, ``EnergyMarket`` and ``MarketSettlement``;
+    others are passed over."""
     sessions: dict[int, SessionRecord] = {}
     for event in events:
-        if event.contract in ("EnergyMarket", "MarketSettlement") and "sessionId" in event.args:
+        if event.contract in ("MarketSessions", "EnergyMarket", "MarketSettlement") and "sessionId" in event.args:
             _apply(sessions, event)
     return sessions
 

@@ -69,8 +69,8 @@ NOT_WHILE_PAUSED = frozenset(
         ("FlexDispatch", "Reassigned"),
         ("GridRegime", "RegimeChanged"),
         ("GridRegime", "DirectControlUsed"),
-        ("EnergyMarket", "ScheduleRegistered"),
-        ("EnergyMarket", "SessionOpened"),
+        ("MarketSessions", "ScheduleRegistered"),
+        ("MarketSessions", "SessionOpened"),
         ("EnergyCertificates", "CertificatesIssued"),
     }
 )

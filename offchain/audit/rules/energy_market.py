@@ -369,8 +369,8 @@ def _metered(replay: Replay, event: Event, session: SessionRecord, where: str) -
 
 
 HANDLERS = {
-    ("EnergyMarket", "ScheduleRegistered"): schedule_registered,
-    ("EnergyMarket", "SessionOpened"): session_opened,
+    ("MarketSessions", "ScheduleRegistered"): schedule_registered,
+    ("MarketSessions", "SessionOpened"): session_opened,
     ("EnergyMarket", "BundleSubmitted"): bundle_submitted,
     ("EnergyMarket", "ProductCleared"): product_cleared,
     ("EnergyMarket", "MatchRejected"): match_rejected,
