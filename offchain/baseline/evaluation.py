@@ -107,15 +107,12 @@ def evaluate(
         raise DomainError("no baseline methods to evaluate")
     if window.step != 1 or not 0 <= window.start < window.stop <= ISPS_PER_DAY:
         raise DomainError(f"event window {window.start}..{window.stop} is not within a day of {ISPS_PER_DAY} ISPs")
-    event, least = slice(window.start, window.stop), max(method.least_days for method in methods)
-    most = max(method.most_days for method in methods)
+    event = slice(window.start, window.stop)
     quality: dict[Key, dict[str, Quality]] = {}
     refused: dict[Key, FlexError] = {}
-    alike: dict[tuple[date, ...], list[tuple[Key, np.ndarray]]] = {}
+    alike: dict[tuple[date, ...], tuple[int, list[tuple[Key, np.ndarray]]]] = {}
 
-    def finish(days: tuple[date, ...], group: list[tuple[Key, np.ndarray]]) -> None:
-        usable = sum(day >= first for day in days) if first else len(days)
-        events = min(usable, len(days) - least, len(days) if at_most is None else at_most)
+    def finish(events: int, group: list[tuple[Key, np.ndarray]]) -> None:
         values = np.stack([values for _, values in group], axis=-1)
         measured = [_errors(method, values, event, events) for method in methods]
         for n, (key, _) in enumerate(group):
@@ -127,23 +124,49 @@ def evaluate(
         group.clear()
 
     for key, history in histories.items():
-        eligible = _all_days(history, kind, None if at_most is None else at_most + most)
-        usable = sum(day >= first for day in eligible.days) if first else len(eligible.days)
-        if min(usable, len(eligible.days) - least) < LEAST_EVENTS:
-            refused[key] = InsufficientHistoryError(
-                available=len(eligible.days),
-                required=least + LEAST_EVENTS,
-                what=f"placebo events on {kind} days{eligible.summary()}",
-            )
+        try:
+            eligible, events = placebo_days(methods, history, kind=kind, first=first, at_most=at_most)
+        except InsufficientHistoryError as refusal:
+            refused[key] = refusal
             continue
-        group = alike.setdefault(eligible.days, [])
+        _, group = alike.setdefault(eligible.days, (events, []))
         group.append((key, eligible.values_wh))
         if len(group) == TOGETHER:
-            finish(eligible.days, group)
-    for days, group in alike.items():
+            finish(events, group)
+    for events, group in alike.values():
         if group:
-            finish(days, group)
+            finish(events, group)
     return Evaluation(quality, refused)
+
+
+def placebo_days(
+    methods: Sequence[SimilarDayMethod],
+    history: History,
+    *,
+    kind: DayType = DayType.WORKING,
+    first: date | None = None,
+    at_most: int | None = None,
+) -> tuple[Eligibility, int]:
+    """Eligible days of a history, latest first, and on how many of them all methods have a placebo event.
+
+    Raises
+    ------
+    InsufficientHistoryError
+        Fewer than ten events.
+    """
+    least = max(method.least_days for method in methods)
+    most = max(method.most_days for method in methods)
+    eligible = _all_days(history, kind, None if at_most is None else at_most + most)
+    wanted = [len(eligible.days) - least, len(eligible.days) if at_most is None else at_most]
+    if first is not None:
+        wanted.append(sum(day >= first for day in eligible.days))
+    if min(wanted) < LEAST_EVENTS:
+        raise InsufficientHistoryError(
+            available=len(eligible.days),
+            required=least + LEAST_EVENTS,
+            what=f"placebo events on {kind} days{eligible.summary()}",
+        )
+    return eligible, min(wanted)
 
 
 def _all_days(history: History, kind: DayType, at_most: int | None) -> Eligibility:

@@ -1,5 +1,6 @@
 """``gridpact baseline``: baselines, how good they are, and whether load before an event was moved."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime, time
 from pathlib import Path
@@ -86,9 +87,11 @@ def compute(
     from offchain.profiling.tables import write_frame
 
     chosen = baseline_method(method)
-    histories, refused = _histories(readings, zone, country, excluded, group, prosumer)
+    histories, refused = _histories(readings, zone, country, excluded, prosumer)
     market_day = MarketDay.of(day.date(), zone)
     isps = None if event is None else _isps(event, market_day, zone)
+    if group:
+        histories = _group(histories, refused, lambda history: chosen.inputs(history, market_day, isps))
     found = baselines_of(chosen, histories, market_day, isps)
     refused |= {name: str(error) for name, error in found.refused.items()}
     for name, reason in refused.items():
@@ -145,7 +148,7 @@ def evaluate(
     from rich.console import Console
 
     from offchain.baseline.evaluation import evaluate as evaluate_methods
-    from offchain.baseline.evaluation import recommend
+    from offchain.baseline.evaluation import placebo_days, recommend
     from offchain.baseline.history import DayType
     from offchain.baseline.method import BASELINE_METHODS, baseline_method
     from offchain.domain.errors import DomainError
@@ -154,13 +157,16 @@ def evaluate(
         raise DomainError(f"no such days: {days!r}", hint="working or free")
     chosen = [baseline_method(name) for name in (method or BASELINE_METHODS)]
     begin, end = _positions(event)
-    histories, refused = _histories(readings, zone, country, excluded, group, None)
+    histories, refused = _histories(readings, zone, country, excluded, None)
+    kind = DayType(days)
+    if group:
+        histories = _group(histories, refused, lambda history: placebo_days(chosen, history, kind=kind, at_most=latest))
     with progress_bars(quiet) as progress:
         evaluation = evaluate_methods(
             chosen,
             histories,
             range(begin, end),
-            kind=DayType(days),
+            kind=kind,
             at_most=latest,
             progress=lambda done, total: progress("connections", done, total),
         )
@@ -207,7 +213,7 @@ def check(
 
     if direction.upper() not in Direction.__members__:
         raise DomainError(f"no such direction: {direction!r}", hint="up or down")
-    histories, refused = _histories(readings, zone, country, excluded, False, None)
+    histories, refused = _histories(readings, zone, country, excluded, None)
     market_day = MarketDay.of(day.date(), zone)
     isps = _isps(event, market_day, zone)
     told = None if notice is None else market_day.first_isp + _local_position(_time(notice), market_day, zone)
@@ -229,9 +235,8 @@ def check(
 
 
 def _histories(
-    readings: Path, zone: str, country: str | None, excluded: Path | None, group: bool, prosumer: str | None
+    readings: Path, zone: str, country: str | None, excluded: Path | None, prosumer: str | None
 ) -> tuple[dict[str, "History"], dict[str, str]]:
-    from offchain.baseline.history import group_history
     from offchain.domain.errors import DomainError
     from offchain.profiling.tables import read_readings
 
@@ -247,7 +252,25 @@ def _histories(
         name: replace(history, excluded={**left_out.get("", {}), **left_out.get(name, {})}, holidays=holidays)
         for name, history in histories.items()
     }
-    return ({"group": group_history(list(histories.values()))} if group else histories), dict(refused)
+    return histories, dict(refused)
+
+
+def _group(
+    histories: dict[str, "History"], refused: dict[str, str], require: Callable[["History"], Any]
+) -> dict[str, "History"]:
+    """The sum of all that can be used on their own; one that is too short would shorten the sum of all."""
+    from offchain.baseline.history import group_history
+    from offchain.domain.errors import FlexError
+
+    members = []
+    for name, history in histories.items():
+        try:
+            require(history)
+        except FlexError as error:
+            refused[name] = f"not in the group: {error}"
+        else:
+            members.append(history)
+    return {f"group of {len(members)}": group_history(members)} if members else {}
 
 
 def _exclusions(path: Path) -> dict[str, dict]:
