@@ -1,6 +1,7 @@
 """Smart meters that publish through an SMX over real MQTT: OBIS topics and JSON snapshots."""
 
 import json
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,14 +68,26 @@ class SmxPublisher:
         The broker.
     username, password : str, optional
         Its credentials.
+    tls : ssl.SSLContext, optional
+        For a broker with TLS.
     """
 
-    def __init__(self, host: str, port: int, *, username: str | None = None, password: str | None = None):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ):
         self._address = host, port
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.max_inflight_messages = 1000
         if username is not None:
             self._client.username_pw_set(username, password)
+        if tls is not None:
+            self._client.tls_set_context(tls)
 
     def __enter__(self) -> Self:
         self._client.connect(*self._address)

@@ -323,9 +323,11 @@ class _Connection:
             self._ended.set_exception(error)
 
     def _read(self) -> None:
-        # TLS may hold decrypted bytes of which the event loop knows nothing.
         self._client.loop_read()
-        while isinstance(self._socket, ssl.SSLSocket) and self._client.socket() is not None and self._socket.pending():
+        # TLS may hold decrypted bytes of which the event loop knows nothing.
+        while self._client.socket() is not None and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            if self._source._delivery.full:
+                break
             self._client.loop_read()
         if not self._source._delivery.full or self._resuming is not None or self._client.socket() is None:
             return

@@ -89,6 +89,11 @@ def publish_rounds(broker, name, rounds, *, dated=True):
             publisher.publish(f"{name}/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
 
 
+def publish_one(broker, topic, text):
+    with SmxPublisher(broker.host, broker.port) as publisher:
+        publisher.send([(topic, text)])
+
+
 def registers(values):
     return [value.import_register_wh for value in values if isinstance(value, MeterReading)]
 
@@ -157,6 +162,8 @@ def test_values_are_complete_when_consumer_is_slower_than_the_limit(broker):
                 await asyncio.sleep(0.02)
             publishing.start()
             values.append(await first)
+            await asyncio.to_thread(publishing.join)
+            assert 8 <= source.received < 20, "reading pauses, the broker keeps the rest"
             while len(values) < 20 * ROUND:
                 untaken += 1
                 if untaken == 3:
@@ -164,7 +171,6 @@ def test_values_are_complete_when_consumer_is_slower_than_the_limit(broker):
                     source.taken(untaken)
                     untaken = 0
                 values.append(await anext(stream))
-        await asyncio.to_thread(publishing.join)
         return values
 
     assert registers(asyncio.run(slowly())) == [1000 * number for number in range(1, 21)]
@@ -198,6 +204,15 @@ def test_values_come_over_tls_when_both_sides_show_certificates(tmp_path):
     with running_broker(tmp_path, certificates=certificates) as broker:
         source = source_at(broker, "tls", tls=MqttTls(ca=certificates.ca, **own))
         assert "connected as anonymous" in asyncio.run(source.probe())
+        context = MqttTls(ca=certificates.ca, **own).context()
+
+        def publish():
+            with SmxPublisher(broker.host, broker.port, tls=context) as publisher:
+                for number in range(1, 11):
+                    publisher.publish("tls/SMX", SmxState(import_wh=1000 * number), measured_at=boundary(number))
+
+        values = asyncio.run(collect(source, 10 * ROUND, then=publish))
+        assert registers(values) == [1000 * number for number in range(1, 11)]
         with pytest.raises(TransientError, match=r"certificate of the broker not trusted \(check tls.ca"):
             asyncio.run(source_at(broker, "tls", tls=MqttTls(ca=other.ca, **own)).probe())
         with pytest.raises(TransientError):
@@ -223,6 +238,8 @@ def test_values_go_on_when_broker_was_restarted(tmp_path):
             await asyncio.to_thread(publish_rounds, broker, "restart", [1])
             values.append(await first)
             values += [await anext(stream) for _ in range(ROUND - 1)]
+            clock_object = ("restart/SMX/LD01/0-0-1-0-0-255/-2", "2026-01-01 00:15:05")
+            await asyncio.to_thread(publish_one, broker, *clock_object)
         following = asyncio.ensure_future(anext(stream))
         while source.connected:
             await asyncio.sleep(0.02)
@@ -230,11 +247,13 @@ def test_values_go_on_when_broker_was_restarted(tmp_path):
         with running_broker(tmp_path, port=broker.port):
             while not source.connected:
                 await asyncio.sleep(0.02)
+            await asyncio.to_thread(publish_one, broker, "restart/SMX/LD01/1-1-14-7-0-255/-2", "050.000")
             await asyncio.to_thread(publish_rounds, broker, "restart", [2])
             values.append(await following)
             values += [await anext(stream) for _ in range(ROUND - 1)]
             source.taken(ROUND)
             await stream.aclose()
+        assert source.refused == {"undated": 1}, "the clock before the restart dates nothing after it"
         return values
 
     async def bounded():
