@@ -75,6 +75,7 @@ def evaluate(
     kind: DayType = DayType.WORKING,
     first: date | None = None,
     at_most: int | None = None,
+    unknown_days: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation[Key]:
     """Compare methods on placebo events.
@@ -95,6 +96,9 @@ def evaluate(
         First day with an event.
     at_most : int, optional
         Latest events only.
+    unknown_days : int
+        Calendar days right before an event that methods without same-day adjustment do not know yet: 1 where
+        baselines are committed the day before, while that day is not over.
     progress : callable
         Told how many connections are done, and how many there are.
 
@@ -112,9 +116,10 @@ def evaluate(
     refused: dict[Key, FlexError] = {}
     alike: dict[tuple[date, ...], tuple[int, list[tuple[Key, np.ndarray]]]] = {}
 
-    def finish(events: int, group: list[tuple[Key, np.ndarray]]) -> None:
+    def finish(days: tuple[date, ...], events: int, group: list[tuple[Key, np.ndarray]]) -> None:
+        known = [_first_known(days, n, unknown_days) for n in range(events)]
         values = np.stack([values for _, values in group], axis=-1)
-        measured = [_errors(method, values, event, events) for method in methods]
+        measured = [_errors(method, values, event, events, known) for method in methods]
         for n, (key, _) in enumerate(group):
             quality[key] = {
                 method_id(method): _quality(method, error_wh[..., n], values[:events, event, n])
@@ -125,17 +130,19 @@ def evaluate(
 
     for key, history in histories.items():
         try:
-            eligible, events = placebo_days(methods, history, kind=kind, first=first, at_most=at_most)
+            eligible, events = placebo_days(
+                methods, history, kind=kind, first=first, at_most=at_most, unknown_days=unknown_days
+            )
         except InsufficientHistoryError as refusal:
             refused[key] = refusal
             continue
         _, group = alike.setdefault(eligible.days, (events, []))
         group.append((key, eligible.values_wh))
         if len(group) == TOGETHER:
-            finish(events, group)
-    for events, group in alike.values():
+            finish(eligible.days, events, group)
+    for days, (events, group) in alike.items():
         if group:
-            finish(events, group)
+            finish(days, events, group)
     return Evaluation(quality, refused)
 
 
@@ -146,6 +153,7 @@ def placebo_days(
     kind: DayType = DayType.WORKING,
     first: date | None = None,
     at_most: int | None = None,
+    unknown_days: int = 0,
 ) -> tuple[Eligibility, int]:
     """Eligible days of a history, latest first, and on how many of them all methods have a placebo event.
 
@@ -154,8 +162,8 @@ def placebo_days(
     InsufficientHistoryError
         Fewer than ten events.
     """
-    least = max(method.least_days for method in methods)
-    most = max(method.most_days for method in methods)
+    least = unknown_days + max(method.least_days for method in methods)
+    most = unknown_days + max(method.most_days for method in methods)
     eligible = _all_days(history, kind, None if at_most is None else at_most + most)
     wanted = [len(eligible.days) - least, len(eligible.days) if at_most is None else at_most]
     if first is not None:
@@ -177,11 +185,19 @@ def _all_days(history: History, kind: DayType, at_most: int | None) -> Eligibili
     return history.eligible_days(market_day(after, history.zone), at_most or history.net_wh.size)
 
 
-def _errors(method: SimilarDayMethod, values: np.ndarray, event: slice, events: int) -> np.ndarray:
+def _first_known(days: tuple[date, ...], event: int, unknown_days: int) -> int:
+    """Position of the latest day that is known when the baseline of day ``event`` is made; latest days come first."""
+    return next(n for n in range(event + 1, len(days)) if (days[event] - days[n]).days > unknown_days)
+
+
+def _errors(
+    method: SimilarDayMethod, values: np.ndarray, event: slice, events: int, known: Sequence[int]
+) -> np.ndarray:
     """Baseline minus metered [Wh], shape (events, n_isps, n_connections), latest event first."""
     errors = []
     for n in range(events):
-        past = values[n + 1 : n + 1 + method.most_days]
+        start = n + 1 if method.same_day else known[n]
+        past = values[start : start + method.most_days]
         today = values[n, : event.start] if method.same_day else None
         errors.append(method.in_event(past, today, event) - values[n, event])
     return np.stack(errors)

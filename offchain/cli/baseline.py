@@ -132,6 +132,9 @@ def evaluate(
     method: Annotated[list[str] | None, typer.Option(help="Methods to compare; default: all.")] = None,
     days: Annotated[str, typer.Option(help="working or free days.")] = "working",
     latest: Annotated[int | None, typer.Option(help="Only the latest placebo events.", min=10)] = None,
+    unknown_days: Annotated[
+        int, typer.Option(help="Days before an event that are not metered yet: 1 for commitment a day ahead.", min=0)
+    ] = 0,
     same_day: Annotated[
         bool, typer.Option("--same-day", help="Recommend methods that need readings of the day itself, too.")
     ] = False,
@@ -160,7 +163,11 @@ def evaluate(
     histories, refused = _histories(readings, zone, country, excluded, None)
     kind = DayType(days)
     if group:
-        histories = _group(histories, refused, lambda history: placebo_days(chosen, history, kind=kind, at_most=latest))
+        histories = _group(
+            histories,
+            refused,
+            lambda history: placebo_days(chosen, history, kind=kind, at_most=latest, unknown_days=unknown_days),
+        )
     with progress_bars(quiet) as progress:
         evaluation = evaluate_methods(
             chosen,
@@ -168,6 +175,7 @@ def evaluate(
             range(begin, end),
             kind=kind,
             at_most=latest,
+            unknown_days=unknown_days,
             progress=lambda done, total: progress("connections", done, total),
         )
     refused |= {name: str(error) for name, error in evaluation.refused.items()}

@@ -85,6 +85,19 @@ def test_evaluate_measures_all_methods_on_the_same_days_when_they_need_different
     assert {q.events for q in quality.values()} == {15}
 
 
+def test_evaluate_does_not_look_at_the_day_before_when_it_is_not_over(working_days):
+    """Values rise by one a working day: a mean of ten lags by 5.5 days, by 6.5 where the day before is unknown."""
+    history = working_days(range(100, 140))
+    found = {}
+    for unknown in (0, 1):
+        quality = evaluate([AVERAGE], {"m": history}, EVENING, at_most=10, unknown_days=unknown).quality["m"]
+        q = quality["average_10_of_10@1"]
+        found[unknown] = q.bias_percent * q.mean_wh / 100
+    assert found[0] == -5  # 5.5 less, rounded half up
+    # Mondays know the Friday before: two of ten events
+    assert found[1] == -5.8
+
+
 def test_evaluate_takes_free_days_when_asked(working_days):
     history = working_days([100] * 100)
     quality = evaluate([MIDDLE], {"m": history}, EVENING, kind=DayType.FREE).quality["m"]["mid_4_of_6@1"]
