@@ -198,7 +198,7 @@ class SiteConfig(_Model):
     operator: OperatorConfig
     gateway: KeyFile | None = None
     meter: tuple[MeterConfig, ...] = Field(min_length=1)
-    device: tuple[DeviceConfig, ...] = Field(min_length=1)
+    device: tuple[DeviceConfig, ...] = ()
     batching: BatchingConfig = BatchingConfig()
     publishing: PublishingConfig = PublishingConfig()
     live: LiveConfig = LiveConfig()

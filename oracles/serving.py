@@ -36,10 +36,10 @@ SHOWN_DAYS = 8
 @asynccontextmanager
 async def serving(site: "Site") -> AsyncIterator[int]:
     """Serve a site while the block runs; gives the port."""
-    runner = web.AppRunner(application(site), access_log=None)
+    runner = web.AppRunner(application(site), access_log=None, shutdown_timeout=2)
     await runner.setup()
     operation = site.config.operation
-    listener = web.TCPSite(runner, operation.host, operation.port, shutdown_timeout=2)
+    listener = web.TCPSite(runner, operation.host, operation.port)
     try:
         await listener.start()
     except OSError as exc:

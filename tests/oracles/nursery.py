@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -34,10 +35,19 @@ def live(folder: Path, started: float, speed: float) -> None:
     asyncio.run(main())
 
 
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(2)
+
+
 def fork(folder: Path, started: float, speed: float) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         status = 1
+        # Nobody is left behind when the test itself is stopped.
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         try:
             live(folder, started, speed)
             status = 0

@@ -66,7 +66,6 @@ def write_site(
         f'[[meter]]\nmeter_id = "{meter_id.hex()}"\nmax_import_w = 20_000\nmax_export_w = 20_000'
         for meter_id in METER_IDS
     )
-    nothing = f'[[device]]\nkind = "modbus"\nhost = "127.0.0.1"\nport = 9\nmeter_id = "{METER_IDS[0].hex()}"'
     path = folder / "site.toml"
     path.write_text(f"""\
 name = "test"
@@ -103,7 +102,7 @@ port = 0
 {extra}
 {meters}
 
-{devices or nothing}
+{devices}
 """)
     return path
 
