@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, pilot, profile
+from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, oracle, pilot, profile
 from offchain.domain.errors import FlexError
 
 UNEXPECTED = 70
@@ -22,6 +22,7 @@ app.command()(deploy.deploy)
 app.add_typer(chain.app, name="chain")
 app.command()(pilot.pilot)
 app.command()(audit.audit)
+app.add_typer(oracle.app, name="oracle")
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(profile.app, name="profile")
 app.add_typer(cluster.app, name="cluster")

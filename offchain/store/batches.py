@@ -148,3 +148,9 @@ def batch_by_data_hash(connection: Connection, data_hash: bytes) -> Batch | None
     query = select(*_BATCH_COLUMNS).where(batches.c.data_hash == data_hash).order_by(batches.c.id.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else _batch(row)
+
+
+def batch_counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """Number of batches by kind and status."""
+    query = select(batches.c.kind, batches.c.status, func.count()).group_by(batches.c.kind, batches.c.status)
+    return {(kind, status): count for kind, status, count in connection.execute(query)}

@@ -131,6 +131,21 @@ def first_reading(connection: Connection) -> int | None:
     return connection.execute(select(func.min(readings.c.isp))).scalar()
 
 
+def last_reading(connection: Connection) -> int | None:
+    """ISP of the latest reading; ``None`` when there is none."""
+    return connection.execute(select(func.max(readings.c.isp))).scalar()
+
+
+def readings_between(connection: Connection, first_isp: int, end_isp: int) -> list[ReadingRow]:
+    """All readings in ``[first_isp, end_isp)``, by ISP and meter id."""
+    query = (
+        select(*_READING_COLUMNS)
+        .where(readings.c.isp >= first_isp, readings.c.isp < end_isp)
+        .order_by(readings.c.isp, readings.c.meter_id)
+    )
+    return [ReadingRow(*row) for row in connection.execute(query)]
+
+
 def energy_matrix(connection: Connection, meter_ids: Sequence[bytes], first_isp: int, isp_count: int) -> np.ndarray:
     """Energy of many meters over a run of ISPs.
 

@@ -1,0 +1,164 @@
+"""Is a site ready? Every connection and every permission is tried, and what is wrong is said with what to do."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from offchain.chain.client import Chain
+from offchain.chain.contracts import Suite
+from offchain.chain.record import DeploymentRecord
+from offchain.chain.signers import sign_preimage
+from offchain.domain.errors import FlexError
+from offchain.store import open_store
+from oracles.clock import SystemClock, unix
+from oracles.config import ConfigError, SiteConfig, load_site
+from oracles.keys import SiteKeys, open_operator, too_open
+from oracles.registration import METER_OPERATOR, NOBODY, look_up, objections
+from oracles.wiring import open_devices
+
+LOWEST_BALANCE_TRANSACTIONS = 100
+"""A warning when the operator cannot pay for so many anchorings."""
+ANCHOR_GAS = 120_000
+LARGEST_CLOCK_ERROR_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Result of one check; ``hint`` says what to do when it is not ok."""
+
+    ok: bool
+    subject: str
+    text: str
+    hint: str = ""
+
+
+def check_site(path: Path, progress: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """All checks of a site file, in the order in which a site is set up."""
+    try:
+        site = load_site(path)
+    except ConfigError as error:
+        return [Finding(False, "configuration", problem) for problem in error.problems]
+    findings = [Finding(True, "configuration", f"{path}: {len(site.meter)} meters, {len(site.device)} devices")]
+    for name, check in (("keys", _keys), ("store", _store), ("chain", _chain), ("devices", _devices)):
+        progress(name)
+        try:
+            findings += check(site)
+        except FlexError as error:
+            findings.append(Finding(False, name, error.message, error.hint))
+    return findings
+
+
+def _keys(site: SiteConfig) -> list[Finding]:
+    operator = open_operator(site.operator)
+    sign_preimage(operator, b"gridpact oracle check")
+    keys = SiteKeys(site)
+    findings = [Finding(True, "keys", f"operator {operator.address}, {len(keys.addresses)} device keys")]
+    files = [key for key in (site.operator.key, site.gateway, *(m.key for m in site.meter)) if key is not None]
+    paths = [path for key in files for path in (key.keystore, key.password.file) if path is not None]
+    findings += [
+        Finding(False, "keys", f"{path} can be read by others", f"chmod 600 {path}") for path in too_open(paths)
+    ]
+    return findings
+
+
+def _store(site: SiteConfig) -> list[Finding]:
+    with open_store(site.store) as store:
+        with store.write():
+            pass
+        return [Finding(True, "store", f"{store.name} can be written")]
+
+
+def _chain(site: SiteConfig) -> list[Finding]:
+    config, findings = site.chain, []
+    record = DeploymentRecord.read(config.deployment)
+    record.require_chain(config.chain_id, str(config.deployment))
+    suite = None
+    for url in config.endpoints:
+        try:
+            chain = Chain(url, expected_chain_id=config.chain_id, timeout=config.timeout_s)
+            found = Suite.open(chain, record)
+        except FlexError as error:
+            findings.append(Finding(False, "chain", error.message, error.hint))
+            continue
+        findings.append(Finding(True, "chain", f"{url}: chain {chain.chain_id}, block {chain.block_number()}"))
+        suite = suite or found
+    if suite is not None:
+        findings += _clock(suite) + _operator(site, suite) + _meters(site, suite)
+    return findings
+
+
+def _clock(suite: Suite) -> list[Finding]:
+    behind_s = unix(SystemClock()) - suite.chain.block()["timestamp"]
+    ok = behind_s > -LARGEST_CLOCK_ERROR_S
+    text = f"the latest block is {behind_s} s old by the clock of this machine"
+    return [Finding(ok, "clock", text, "" if ok else "set this machine's clock (NTP)")]
+
+
+def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:
+    address = open_operator(site.operator).address
+    has_role, bond, minimum = suite.call_all(
+        [
+            ("ParticipantRegistry", "hasRole", (address, METER_OPERATOR)),
+            ("MeteringLedger", "bondOf", (address,)),
+            ("MeteringLedger", "minimumBond", ()),
+        ]
+    )
+    fees = suite.chain.fees()
+    needed = LOWEST_BALANCE_TRANSACTIONS * ANCHOR_GAS * fees.maximum
+    balance = suite.chain.balance(address)
+    return [
+        Finding(
+            has_role,
+            "role",
+            f"{address} {'is' if has_role else 'is not'} a meter operator in good standing",
+            "" if has_role else "a registrar registers it (ParticipantRegistry.registerOrganisation, role 5)",
+        ),
+        Finding(
+            bond >= minimum,
+            "bond",
+            f"{bond} of {minimum} uToken",
+            "" if bond >= minimum else "MeteringLedger.postBond; needs a deposit in the clearing house",
+        ),
+        Finding(
+            balance >= needed,
+            "gas",
+            f"{balance} wei, {LOWEST_BALANCE_TRANSACTIONS} anchorings may cost {needed}",
+            "" if balance >= needed else f"send at least {needed - balance} wei to {address}",
+        ),
+    ]
+
+
+def _meters(site: SiteConfig, suite: Suite) -> list[Finding]:
+    operator = open_operator(site.operator).address
+    addresses = SiteKeys(site).addresses
+    findings = []
+    for meter_id, seen in look_up(suite, operator, addresses).items():
+        found = objections(seen, operator, addresses[meter_id])
+        found = [(step, text) for step, text in found if "the operator lacks" not in text]
+        short = meter_id.hex()[:12]
+        if found:
+            hint = f"its key is {addresses[meter_id]}" if seen.operator == NOBODY else ""
+            findings += [Finding(False, f"meter {short}", text, hint) for _, text in found]
+        else:
+            findings.append(Finding(True, f"meter {short}", f"registered with key {seen.device_key}"))
+    return findings
+
+
+def _devices(site: SiteConfig) -> list[Finding]:
+    return asyncio.run(_probe_all(site))
+
+
+async def _probe_all(site: SiteConfig) -> list[Finding]:
+    findings = []
+    async with open_devices(site, SystemClock()) as devices:
+        named = {f"meter {meter_id.hex()[:12]}": source for meter_id, source in devices.meters.items()}
+        named |= {f"source {name}": source for name, source in devices.events.items()}
+        for name, source in named.items():
+            try:
+                said = await source.probe()
+            except FlexError as error:
+                findings.append(Finding(False, name, error.message, error.hint))
+            else:
+                findings.append(Finding(True, name, f"answers {said!r}" if said else "answers"))
+    return findings
