@@ -39,6 +39,7 @@ async def serving(
         raise PermanentError(f"cannot listen on {host}:{port}: {exc.strerror}", hint="is the port free?") from exc
     config = uvicorn.Config(
         app,
+        log_config=None,
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -60,13 +60,21 @@ class Delivery:
         self._wake.set()
 
     async def values(self) -> AsyncIterator[Value]:
-        """Values in their order."""
+        """Values in their order.
+
+        Begins empty: what an earlier consumer was given and did not take comes again from who sent it.
+        """
+        self._waiting.clear()
+        self._untaken.clear()
+        self._delivered = self._taken = 0
+        self._room.set()
         while True:
             while self._waiting:
                 self._delivered += 1
                 yield self._waiting.popleft()
             if self._error is not None:
-                raise self._error
+                error, self._error = self._error, None
+                raise error
             self._wake.clear()
             await self._wake.wait()
 

@@ -122,6 +122,7 @@ class EvseRest:
         self._client = httpx.AsyncClient(timeout=config.timeout_s, headers=headers)
 
     async def values(self) -> AsyncIterator[Value]:
+        self._sessions_seen.clear()
         poller = asyncio.create_task(self._run())
         try:
             async for value in self._delivery.values():

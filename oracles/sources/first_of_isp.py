@@ -1,7 +1,18 @@
-"""Which of many register reads says what a counter showed at a boundary."""
+"""When a register that a device sent was read, and which of many reads is the one of a boundary (decision 0043)."""
 
 from offchain.domain.isp import SECONDS_PER_ISP
 from oracles.sources.port import MeterReading
+
+LATE_S = 60
+"""A message that is older was kept by its sender [s]: it was read when the device says, not when it arrived."""
+
+
+def read_moment(measured_at: int, received_at: int) -> int:
+    """When registers were read [UTC s], from the device's clock and from ours.
+
+    Ours counts for what is fresh, so that a clock that is off is seen; it counts too for a device that is ahead.
+    """
+    return measured_at if received_at - measured_at > LATE_S else received_at
 
 
 class FirstOfIsp:

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 MAX_DELAY_S = 60.0
 """Longest pause between two attempts to connect [s]."""
 
+MAX_PAYLOAD_BYTES = 1 << 18
+"""No message of a device is larger."""
+
 _CLEAR_HINT = "check username and password"
 _REFUSED: dict[str, tuple[type[AdapterError], str]] = {
     "Bad user name or password": (PermanentError, _CLEAR_HINT),
@@ -247,6 +250,9 @@ class MqttSource:
         """Values of one message; a message that cannot be read brings none and is counted."""
         now = unix(self.clock)
         topic = message.topic
+        if len(message.payload) > MAX_PAYLOAD_BYTES:
+            self._refused["too large"] += 1
+            return []
         decoder = self._smx.get(topic.rstrip("/")) or self._smx.get(topic.rsplit("/", 3)[0])
         if decoder is not None:
             if message.retain and decoder.meter.dated_by == "arrival":

@@ -215,6 +215,7 @@ class EntityTranslator:
             self.refused["undated energy" if at is None else "import and export of different times"] += 1
             return []
         if entry.registers is not None:
+            # A context broker adds delays of its own: only the device says when it was.
             reading = MeterReading(meter_id, min(at, received_at), at, import_wh, export_wh)
             return [reading] if self._first.admits(reading) else []
         if at % SECONDS_PER_ISP:

@@ -21,7 +21,7 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from oracles.clock import Clock, unix
 from oracles.sources.config import MeterId, Secret
 from oracles.sources.delivery import Delivery, Value
-from oracles.sources.first_of_isp import FirstOfIsp
+from oracles.sources.first_of_isp import FirstOfIsp, read_moment
 from oracles.sources.ocpp_sessions import ChargeSessions
 from oracles.sources.port import DeviceStatus, IntervalEnergy, MeterReading, Observation, Quantity
 
@@ -217,7 +217,7 @@ class Station:
             return found
         if 0 in registers:
             broken = connector in self._broken_meters
-            reading = MeterReading(meter_id, min(at, now), at, registers[0], registers.get(1, 0), broken)
+            reading = MeterReading(meter_id, read_moment(at, now), at, registers[0], registers.get(1, 0), broken)
             if self._first.admits(reading):
                 found.append(reading)
         elif intervals and at % SECONDS_PER_ISP == 0:

@@ -34,7 +34,7 @@ from pydantic import BaseModel, Field
 
 from oracles.sources.config import MeterId
 from oracles.sources.delivery import Value
-from oracles.sources.first_of_isp import FirstOfIsp
+from oracles.sources.first_of_isp import FirstOfIsp, read_moment
 from oracles.sources.port import MeterReading, Observation, Quantity
 
 MODULUS_WH = 10**9
@@ -42,9 +42,6 @@ MODULUS_WH = 10**9
 
 PAIR_S = 5
 """How far apart import and export of one reading may arrive when nothing dates them [s]: the period of the device."""
-
-LATE_S = 60
-"""A message that is older was kept by the broker [s]: it was read when the meter says, not when it arrived."""
 
 _IMPORT, _EXPORT, _CLOCK = "1-8-0", "2-8-0", "1-0-0"
 
@@ -211,8 +208,7 @@ class SmxDecoder:
         if abs(import_at - export_at) > (PAIR_S if measured_at is None else 0):
             return []
         self._registers.clear()
-        late = measured_at is not None and abs(received_at - measured_at) > LATE_S
-        read_at = measured_at if late and measured_at is not None else received_at
+        read_at = received_at if measured_at is None else read_moment(measured_at, received_at)
         reading = MeterReading(meter_id, read_at, measured_at, import_wh, export_wh, modulus_wh=MODULUS_WH)
         return [reading] if self._first.admits(reading) else []
 
