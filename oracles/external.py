@@ -21,7 +21,7 @@ def store_external(store: Store, values: Iterable[ExternalValue]) -> int:
 
     An event that covers several ISPs gives its value to each of them, or its share when the quantity adds up (rain);
     several events in one ISP give their mean, weighted by time. A value of a moment is that of its ISP. Weather is
-    found again by ``read_weather``, prices by ``read_measurements``, both under ``series`` and the name of the quantity.
+    found again by ``read_weather``, prices by ``read_measurements``, under ``series`` and the name of the quantity.
     """
     runs: dict[tuple[Quantity, str, int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
     for value in values:
