@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from offchain.chain.events import Event
 from offchain.market.clearing import Clearing, ClearingClass
-from offchain.market.orders import PriceGrid
-from offchain.market.settlement import FinalRates, Outcome
+from offchain.market.orders import PriceGrid, unpack_bundle
+from offchain.market.settlement import Fills, FinalRates, Outcome, bundle_fills
 from offchain.market.terms import SessionTerms, SessionTimes
 
 
@@ -52,6 +54,19 @@ class SessionRecord:
     @property
     def times(self) -> SessionTimes:
         return SessionTimes.of(self.terms, self.first_isp)
+
+    @property
+    def standing(self) -> list[BundleRecord]:
+        """Bundles that were not cancelled, in the order in which their connections first came."""
+        return [record for record in self.bundles.values() if record.bundle]
+
+    def book(self, record: BundleRecord) -> np.ndarray:
+        """Orders of a bundle."""
+        return unpack_bundle(self.terms.grid, record.bundle)
+
+    def fills(self, record: BundleRecord) -> Fills:
+        """Fills of a bundle by the latest results."""
+        return bundle_fills(self.terms, self.final_results, self.book(record))
 
     @property
     def final_results(self) -> list[Clearing]:

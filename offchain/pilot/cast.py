@@ -46,12 +46,14 @@ class Cast:
     dso: LocalAccount
     operator: LocalAccount
     relayer: LocalAccount
+    market_operator: LocalAccount
     aggregators: tuple[LocalAccount, ...]
     prosumers: tuple[Prosumer, ...]
 
     @property
     def senders(self) -> tuple[LocalAccount, ...]:
-        return (self.admin, self.registrar, self.dso, self.operator, self.relayer, *self.aggregators)
+        roles = (self.admin, self.registrar, self.dso, self.operator, self.relayer, self.market_operator)
+        return (*roles, *self.aggregators)
 
     @property
     def names(self) -> dict[str, str]:
@@ -62,6 +64,7 @@ class Cast:
             self.dso.address: "DSO",
             self.operator.address: "meter operator",
             self.relayer.address: "relayer",
+            self.market_operator.address: "market operator",
         }
         named |= {a.address: f"aggregator {chr(65 + i)}" for i, a in enumerate(self.aggregators)}
         return named | {p.address: p.name for p in self.prosumers}
@@ -89,7 +92,8 @@ def make_cast(seed: int, connection_ids: Sequence[str], *, aggregators: int) -> 
             commitment(seed, f"meter {connection}"),
         )
 
-    roles = {role: signer(secret(role)) for role in ("admin", "registrar", "dso", "operator", "relayer")}
+    names = ("admin", "registrar", "dso", "operator", "relayer", "market_operator")
+    roles = {role: signer(secret(role)) for role in names}
     return Cast(
         **roles,
         aggregators=tuple(signer(secret(f"aggregator {i}")) for i in range(aggregators)),

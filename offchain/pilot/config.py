@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from offchain.domain.errors import DomainError
+from offchain.domain.units import UTOKEN
 from offchain.grid.scenario import SCENARIOS
 
 HOUR = 3_600
@@ -45,6 +46,41 @@ class Prices:
     regulated_rate: int = 300_000
     operator_bond: int = 100_000_000
     challenge_reward: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trading:
+    """The day-ahead session: grid, deadlines, rates [uToken/kWh], and how people trade.
+
+    The session is over before the DSO's request, so that whoever trades knows what it will use.
+    """
+
+    gate_closure: int = -13 * HOUR - 1_800
+    """Seconds from local midnight of the delivery day."""
+    acceptance_seconds: int = 900
+    base_price: int = -50_000
+    price_step: int = 5_000
+    tick_count: int = 91
+    min_quantity_wh: int = 100
+    fee_rate: int = 2_000
+    rejection_fee_rate: int = 5_000
+    guarantee_rate: int = 150_000
+    shortage_price: int = 280_000
+    shortage_penalty_rate: int = 30_000
+    surplus_price: int = 60_000
+    green_reward_rate: int = 10_000
+    brown_penalty_rate: int = 5_000
+    surplus_budget: int = 20 * UTOKEN
+    reward_budget: int = 5 * UTOKEN
+    limits: tuple[tuple[int, int], tuple[int, int]] = ((120_000, 320_000), (40_000, 180_000))
+    """Lowest and highest limit price of buyers, then of sellers."""
+    share_bps: int = 9_000
+    """Share of the forecast that everybody trades."""
+    prefers_green: float = 0.7
+    accredited: float = 0.8
+    """Share of the producers that registered what they produce with."""
+    rejecting: float = 0.05
+    """Share of the traders that take a match back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +129,7 @@ class PilotConfig:
     timetable: Timetable = field(default_factory=Timetable)
     prices: Prices = field(default_factory=Prices)
     faults: Faults = field(default_factory=Faults)
+    trading: Trading = field(default_factory=Trading)
     reserve_bps: int = 4_000
     """Share of the expected use of EVs and heat pumps that aggregators do not offer UP."""
     max_share_bps: int = 6_000

@@ -18,7 +18,7 @@ from offchain.grid.assets import Asset
 from offchain.pilot.cast import Prosumer, commitment
 from offchain.pilot.world import World
 
-ROLE = {"dso": 1, "aggregator": 3, "meter operator": 5}
+ROLE = {"dso": 1, "aggregator": 3, "meter operator": 5, "market operator": 6}
 """``IParticipantRegistry.Role`` of organisations."""
 MAX_ISPS = 100
 NOTICE_S = 1_800
@@ -46,6 +46,7 @@ def _register_organisations(world: World) -> None:
     members = [
         (cast.dso, "dso"),
         (cast.operator, "meter operator"),
+        (cast.market_operator, "market operator"),
         *((aggregator, "aggregator") for aggregator in cast.aggregators),
     ]
     world.send_all(

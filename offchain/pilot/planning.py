@@ -24,6 +24,7 @@ from offchain.optimisation.disaggregation import disaggregate
 from offchain.optimisation.member import Member, first_position_after_notice, positions_of_bitmap
 from offchain.optimisation.offers import build_offer
 from offchain.optimisation.selection import Offer, Selection, select_offers
+from offchain.pilot.trading import trade_day_ahead
 from offchain.pilot.world import World
 from offchain.store.curves import latest_curve
 
@@ -56,6 +57,8 @@ class DayAhead:
         What the market left open [Wh].
     committed : dict
         Baselines by committer: position of the aggregator, or -1 for the DSO.
+    session_id : int
+        The day-ahead session in which everybody traded its forecast.
     """
 
     forecast_wh: np.ndarray
@@ -67,6 +70,7 @@ class DayAhead:
     standby: dict[int, list[int]]
     uncovered_wh: np.ndarray
     committed: dict[int, CommittedCurves]
+    session_id: int
 
 
 def require_history(scenario: Scenario) -> None:
@@ -88,8 +92,9 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     world.at(table.forecast)
     forecast_wh, baseline_wh = _expect(world)
     committed = _commit(world, forecast_wh, baseline_wh)
+    session_id = trade_day_ahead(world, forecast_wh)
     nothing = np.zeros(day.isp_count, dtype=np.int64)
-    ahead = DayAhead(forecast_wh, baseline_wh, nothing, None, None, {}, {}, nothing, committed)
+    ahead = DayAhead(forecast_wh, baseline_wh, nothing, None, None, {}, {}, nothing, committed, session_id)
     expected_percent, need = _need(world, forecast_wh)
     ahead = replace(ahead, expected_percent=expected_percent)
     if need is None:

@@ -29,6 +29,7 @@ from offchain.pilot.delivery import Delivery, baselines_of, clock_of, close_day,
 from offchain.pilot.enrolment import enrol
 from offchain.pilot.planning import BASELINE, DayAhead, plan_day, require_history
 from offchain.pilot.results import PilotResult, collect
+from offchain.pilot.trading import settle_trading
 from offchain.pilot.world import Progress, World
 from offchain.store import open_store
 from offchain.store.batches import BatchStatus, get_batch
@@ -187,12 +188,18 @@ def _deploy(chain: Chain, cast, config: PilotConfig, path: Path, progress: Progr
 
 def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) -> None:
     """Anchor the metered day, settle every order, finalise every group; anybody can but for the anchoring."""
-    day, cast, suite = world.day, world.cast, world.suite
-    world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + SECONDS_PER_ISP)
+    world.clock.advance_to(world.day.end_isp * SECONDS_PER_ISP + SECONDS_PER_ISP)
     metered = _anchor(world)
-    if not book.orders:
-        return
     world.clock.advance_to(world.clock.now() + world.config.challenge_window_s + 1)
+    if book.orders:
+        _settle_flexibility(world, ahead, delivery, book, metered)
+    settle_trading(world, ahead.session_id, metered)
+
+
+def _settle_flexibility(
+    world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook, metered: dict[bytes, ProvenDay]
+) -> None:
+    day, cast, suite = world.day, world.cast, world.suite
     baselines = _baselines(world, ahead)
     _, left = settle_orders(suite, cast.relayer, book.orders.values(), metered, baselines)
     if left:
