@@ -17,6 +17,7 @@ from offchain.grid.power_flow import PowerFlowResult
 from offchain.grid.scenario import ZONE
 from offchain.pilot.delivery import Delivery, baselines_of
 from offchain.pilot.planning import DayAhead
+from offchain.pilot.trading_results import collect_trading, trading_net
 from offchain.pilot.world import World
 from offchain.store.readings import energy_matrix
 
@@ -80,6 +81,7 @@ def collect(
     before = world.flow.run(scenario.net_wh(day), reactive_var)
     after = world.flow.run(metered_wh, reactive_var)
     delivered = _delivered_per_isp(world, ahead, book, metered_wh, missing)
+    trading, trading_details = collect_trading(world, ahead.session_id, events)
     report = {
         "schema": SCHEMA,
         "grid": {
@@ -97,6 +99,7 @@ def collect(
         },
         "energy_wh": _energy(ahead, delivery, events),
         "money_utoken": _money(world, events),
+        "trading": trading,
         "chain": _chain(world.chain, missing),
         "audit": {
             "ok": audit.ok,
@@ -126,6 +129,7 @@ def collect(
         "parties": _parties(world, events),
         "reassignments": _reassignments(world, book, events),
         "timeline": _timeline(world, events),
+        "trading": trading_details,
         "faults": {world.cast.prosumers[_position(world, m)].name: f for m, f in delivery.faults.items()},
     }
     return PilotResult(report, details, audit)
@@ -240,7 +244,7 @@ def _verdicts(events: Sequence[Event]) -> dict[int, dict[str, int]]:
 
 
 def _net_of(world: World, events: Sequence[Event]) -> dict[str, int]:
-    """What every account won or lost in the clearing house: balance and bonds now, less what was paid in."""
+    """What every account won or lost by flexibility: balance and bonds now, less what was paid in and by trading."""
     accounts = list(world.cast.names)
     balances = world.suite.call_all([("ClearingHouse", "balanceOf", (a,)) for a in accounts])
     net = dict(zip(accounts, balances, strict=True))
@@ -254,6 +258,8 @@ def _net_of(world: World, events: Sequence[Event]) -> dict[str, int]:
         net[event.args["account"]] -= event.args["amount"]
     for event in _named(events, "Withdrawn"):
         net[event.args["account"]] += event.args["amount"]
+    for account, amount in trading_net(world, events).items():
+        net[account] -= amount
     return net
 
 
