@@ -18,6 +18,7 @@ from markupsafe import Markup
 from offchain.domain.isp import isp_start
 from offchain.domain.units import WH_PER_KWH
 from offchain.pilot.results import PilotResult
+from offchain.pilot.trading_page import by_isp, trading_section
 
 THIN = "\u202f"
 MINUS = "\u2212"
@@ -32,6 +33,15 @@ DIRECTIONS = {
 }
 BUSINESS_EVENTS = {
     "Committed": ("Commitment posted", ""),
+    "SessionOpened": ("Trading session opened", ""),
+    "BundleSubmitted": ("Orders placed", "escrowed"),
+    "ProductCleared": ("Period cleared", ""),
+    "MatchRejected": ("Match rejected", "fee"),
+    "SessionFinalised": ("Trading session finalised", ""),
+    "BundleClaimed": ("Escrow that the match does not need", "returned to traders"),
+    "CertificatesIssued": ("Energy certificates issued", ""),
+    "TraderSettled": ("Trades verified and settled", "paid to traders"),
+    "SessionClosed": ("Trading session closed", "left to the operator"),
     "RegimeChanged": ("Grid regime changed", ""),
     "RequestPublished": ("FlexRequest published", "escrowed"),
     "RequestClosed": ("FlexRequest closed", "returned to the DSO"),
@@ -121,6 +131,7 @@ def render(report: dict[str, Any], details: dict[str, Any]) -> str:
         payouts=_payouts(report, details),
         trouble=_trouble(details, clock),
         timeline=_timeline(details, clock),
+        trading=trading_section(details["trading"], details["first_isp"], clock.count, _scale),
         data=_data(details, clock),
     )
 
@@ -426,6 +437,7 @@ def _data(details: dict[str, Any], clock: _Clock) -> Markup:
         "times": [clock.span(i) for i in range(clock.count)],
         "loading": details["loading"],
         "energy": {name: details[f"{name}_wh"] for name in ("requested", "ordered", "delivered")},
+        "trading": by_isp(details["trading"], details["first_isp"], clock.count),
         "steps": LOADING_STEPS,
         "lines": [
             {"name": line["name"], "before": line["before_percent"], "after": line["after_percent"]}

@@ -39,6 +39,11 @@ AMOUNTS = {
     "FlexOrderFinalised": ("creditedWh", "paid"),
     "GroupFinalised": (None, "payerReturned"),
     "BatchRejected": (None, "reward"),
+    "BundleSubmitted": (None, "escrow"),
+    "MatchRejected": (None, "fee"),
+    "BundleClaimed": (None, "released"),
+    "TraderSettled": (None, "payout"),
+    "SessionClosed": (None, "residual"),
 }
 """Energy [Wh] and money [uToken] that an event tells, by the names of its arguments."""
 WHO = ("aggregator", "dso", "operator", "committer")
@@ -397,7 +402,7 @@ def _timeline(world: World, events: Sequence[Event]) -> list[dict[str, Any]]:
             rows.append(row)
         row["count"] += 1
         row["until"], row["until_block"] = event.timestamp, event.block_number
-        values = event.args.get("verdict", event.args)
+        values = event.args.get("verdict") or event.args.get("outcome") or event.args
         amounts = AMOUNTS.get(event.name, (None, None))
         for column, argument in zip(("energy_wh", "money_utoken"), amounts, strict=True):
             if argument is not None:

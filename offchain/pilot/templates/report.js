@@ -4,6 +4,7 @@
   const last = data.times.length - 1;
   const percent = (value) => value.toFixed(1) + "%";
   const kwh = (wh) => (wh / 1000).toFixed(3) + " kWh";
+  const price = (utoken) => (utoken === null ? "nothing matched" : (utoken / 1e6).toFixed(4) + " token/kWh");
   const clamp = (position) => Math.max(0, Math.min(last, position));
 
   // ------------------------------------------------------------ charts
@@ -15,6 +16,9 @@
     energy: (i) =>
       `requested ${kwh(data.energy.requested[i])} · ordered ${kwh(data.energy.ordered[i])} · ` +
       `delivered ${kwh(data.energy.delivered[i])}`,
+    prices: (i) => `green ${price(data.trading.green.price[i])} · brown ${price(data.trading.brown.price[i])}`,
+    volumes: (i) =>
+      `green ${kwh(data.trading.green.volume_wh[i])} · brown ${kwh(data.trading.brown.volume_wh[i])} in this hour`,
   };
   const charts = [...document.querySelectorAll(".chart")];
   let pointed = null;
