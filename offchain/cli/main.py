@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, oracle, pilot, profile
+from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, market, oracle, pilot, profile
 from offchain.domain.errors import FlexError
 
 UNEXPECTED = 70
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(deploy.deploy)
 app.add_typer(chain.app, name="chain")
+app.add_typer(market.app, name="market")
 app.command()(pilot.pilot)
 app.command()(audit.audit)
 app.add_typer(oracle.app, name="oracle")

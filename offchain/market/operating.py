@@ -10,9 +10,11 @@ from eth_hash.auto import keccak
 from offchain.chain.client import Receipt
 from offchain.chain.contracts import Suite
 from offchain.chain.signatures import BUNDLE, REJECTION, market_domain, sign
-from offchain.flexibility.metered_days import ProvenDay
+from offchain.flexibility.metered_days import ProvenDay, proven_days
 from offchain.market.replay import BundleRecord, SessionRecord
 from offchain.market.terms import SessionTerms
+from offchain.store import Store
+from offchain.store.batches import Batch, BatchKind, BatchStatus, batches_with_status
 
 MAX_TICKS = 2**256 - 1
 PRODUCTS_PER_TRANSACTION = 32
@@ -122,14 +124,14 @@ def settle_bundles(
     sender: LocalAccount,
     session_id: int,
     records: Iterable[BundleRecord],
-    metered: Mapping[bytes, ProvenDay],
+    metered: Mapping[bytes, Sequence[ProvenDay]],
 ) -> tuple[list[Receipt], list[BundleRecord]]:
     """Settle every bundle whose connection has a metered day.
 
     Parameters
     ----------
     metered : mapping
-        Metered day with its proof by connection id.
+        Metered days that cover the session with their proofs, in order of time, by connection id.
 
     Returns
     -------
@@ -137,7 +139,11 @@ def settle_bundles(
         Left are bundles without a metered day: they wait for :func:`settle_missing_bundles`.
     """
     records = list(records)
-    ready = [(r, ([metered[r.connection_id].as_evidence()],)) for r in records if r.connection_id in metered]
+    ready = [
+        (r, ([proven.as_evidence() for proven in metered[r.connection_id]],))
+        for r in records
+        if r.connection_id in metered
+    ]
     left = [r for r in records if r.connection_id not in metered]
     return _send_for_all(suite, sender, "MarketSettlement", "settle", session_id, ready), left
 
@@ -167,3 +173,74 @@ def _send_for_all(
         for record, rest in calls
     ]
     return suite.chain.send_all([(sender, call) for call in prepared])
+
+
+def metered_days(suite: Suite, store: Store, session: SessionRecord) -> dict[bytes, list[ProvenDay]]:
+    """Metered days of the connections of a session, from the confirmed day batches of a store, where they cover it.
+
+    Returns
+    -------
+    dict
+        Days in order of time by connection id; connections that the store does not cover are left out.
+    """
+    end_isp = session.first_isp + session.terms.isps_per_period * session.terms.period_count
+    with store.read() as connection:
+        confirmed = batches_with_status(connection, BatchKind.DAY, BatchStatus.CONFIRMED)
+    latest: dict[tuple[str, int], Batch] = {}
+    for batch in confirmed:
+        key = batch.operator, batch.first_isp
+        overlaps = batch.first_isp < end_isp and session.first_isp < batch.first_isp + batch.isp_count
+        if overlaps and (key not in latest or latest[key].version < batch.version):
+            latest[key] = batch
+    days = [day for batch in latest.values() for day in proven_days(store, batch.id).values()]
+    meters = list(dict.fromkeys(proven.day.meter_id for proven in days))
+    owners = suite.call_all([("MeterRegistry", "meter", (meter_id,)) for meter_id in meters])
+    connection_of = {meter_id: meter["connectionId"] for meter_id, meter in zip(meters, owners, strict=True)}
+    found: dict[bytes, list[ProvenDay]] = {}
+    for proven in sorted(days, key=lambda proven: proven.day.first_isp):
+        found.setdefault(connection_of[proven.day.meter_id], []).append(proven)
+    return {
+        connection_id: proven
+        for connection_id, proven in found.items()
+        if sum(p.day.isp_count for p in proven) >= end_isp - session.first_isp
+    }
+
+
+def advance_session(suite: Suite, sender: LocalAccount, session: SessionRecord, store: Store | None) -> list[str]:
+    """Take every step that the time allows; what was done, in words. Nothing when there is nothing to do.
+
+    Parameters
+    ----------
+    session : SessionRecord
+        As the chain tells it now.
+    store : Store or None
+        Metered days for the settlement; without one, bundles are settled only when readings are overdue.
+    """
+    now, times, done = suite.chain.block()["timestamp"], session.times, []
+    if session.rates is None:
+        cleared = session.results or now > times.accept_by
+        if now > times.gate_closure and (not cleared or now > times.accept_by):
+            receipts = clear_session(suite, sender, session)
+            done.append(f"cleared {sum(len(suite.events(r)) for r in receipts)} products")
+        if now > times.accept_by:
+            finalise_session(suite, sender, session.id)
+            done.append("finalised the auction")
+        return done
+    unclaimed = [record for record in session.standing if record.released is None and record.outcome is None]
+    if unclaimed:
+        claim_bundles(suite, sender, session.id, unclaimed)
+        done.append(f"returned spare escrow of {len(unclaimed)} bundles")
+    open_bundles = [record for record in session.standing if record.outcome is None]
+    if open_bundles and now >= times.delivery_end and store is not None:
+        receipts, open_bundles = settle_bundles(
+            suite, sender, session.id, open_bundles, metered_days(suite, store, session)
+        )
+        done += [f"settled {len(receipts)} bundles by meter"] if receipts else []
+    if open_bundles and now >= times.settle_by:
+        settle_missing_bundles(suite, sender, session.id, open_bundles)
+        done.append(f"settled {len(open_bundles)} bundles without readings")
+        open_bundles = []
+    if not open_bundles and session.residual is None and now >= times.delivery_end:
+        close_session(suite, sender, session.id)
+        done.append("closed the session")
+    return done

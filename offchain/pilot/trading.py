@@ -95,7 +95,7 @@ def settle_trading(world: World, session_id: int, metered: Mapping[bytes, Proven
     """Settle every bundle by its metered day, the others without readings when their time has come; close."""
     suite, relayer = world.suite, world.cast.relayer
     session = _session(world, session_id)
-    by_connection = {p.connection_id: metered[p.meter_id] for p in world.cast.prosumers if p.meter_id in metered}
+    by_connection = {p.connection_id: [metered[p.meter_id]] for p in world.cast.prosumers if p.meter_id in metered}
     _, left = settle_bundles(suite, relayer, session_id, session.standing, by_connection)
     if left:
         world.clock.advance_to(max(world.clock.now(), session.times.settle_by))

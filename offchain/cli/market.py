@@ -1,0 +1,262 @@
+"""``gridpact market``: sessions of the energy market, opened, watched and settled."""
+
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from offchain.cli.connection import (
+    DEFAULT_RPC,
+    ChainIdOption,
+    DevOption,
+    KeystoreOption,
+    RpcOption,
+    choose_signer,
+    connect,
+)
+from offchain.cli.output import JsonOption, note, result
+from offchain.domain.errors import DomainError
+
+if TYPE_CHECKING:
+    from offchain.chain.contracts import Suite
+    from offchain.market.replay import SessionRecord
+    from offchain.market.terms import SessionTerms
+
+app = typer.Typer(help="Sessions of the energy market.", no_args_is_help=True)
+
+DeploymentOption = Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")]
+SessionArgument = Annotated[int, typer.Argument(help="Number of the session.", min=1)]
+
+
+@app.command("open")
+def open_(
+    terms: Annotated[Path, typer.Argument(help="TOML file with the terms of the session.")],
+    delivery: Annotated[str, typer.Option(help="Start of delivery, ISO 8601 with a zone, at a quarter hour.")],
+    rpc: RpcOption = DEFAULT_RPC,
+    chain_id: ChainIdOption = None,
+    deployment: DeploymentOption = None,
+    keystore: KeystoreOption = None,
+    dev: DevOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a session as its market operator."""
+    from offchain.market.operating import open_session
+    from offchain.market.terms import SessionTimes
+
+    wanted, first_isp = _terms(terms), _first_isp(delivery)
+    suite = _suite(rpc, chain_id, deployment)
+    session_id = open_session(suite, choose_signer(suite.chain, keystore, dev), wanted, first_isp)
+    gate = _stamp(SessionTimes.of(wanted, first_isp).gate_closure)
+    result({"session": session_id}, f"session {session_id} is open until {gate}", as_json)
+
+
+@app.command("list")
+def list_(
+    rpc: RpcOption = DEFAULT_RPC,
+    chain_id: ChainIdOption = None,
+    deployment: DeploymentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All sessions and where they stand."""
+    suite = _suite(rpc, chain_id, deployment)
+    now = suite.chain.block()["timestamp"]
+    rows = [
+        {
+            "session": session.id,
+            "state": _state(session, now),
+            "delivery": _stamp(session.times.delivery_start),
+            "periods": session.terms.period_count,
+            "traders": len(session.standing),
+            "matched_wh": sum(r.volume_wh for r in session.results.values()),
+        }
+        for session in _sessions(suite).values()
+    ]
+    text = "\n".join("  ".join(f"{value!s:<20}" for value in row.values()).rstrip() for row in rows)
+    result(rows, text or "no session was opened yet", as_json)
+
+
+@app.command()
+def show(
+    session: SessionArgument,
+    rpc: RpcOption = DEFAULT_RPC,
+    chain_id: ChainIdOption = None,
+    deployment: DeploymentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prices, volumes and traders of a session."""
+    suite = _suite(rpc, chain_id, deployment)
+    record = _find(suite, session)
+    data = _summary(record, suite.chain.block()["timestamp"])
+    lines = [f"{name.replace('_', ' '):<14} {value}" for name, value in data.items() if not isinstance(value, list)]
+    lines += [
+        f"{row['delivery']:<26} {row['type']:<6} {row['price_utoken_per_kwh'] / 1e6:>9.4f} token/kWh "
+        f"{row['volume_wh'] / 1e3:>10.3f} kWh"
+        for row in data["matched"]
+    ]
+    result(data, "\n".join(lines), as_json)
+
+
+@app.command()
+def run(
+    session: SessionArgument,
+    store: Annotated[str | None, typer.Option(help="Store with metered days, a file or a database URL.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until the session is closed.")] = False,
+    rpc: RpcOption = DEFAULT_RPC,
+    chain_id: ChainIdOption = None,
+    deployment: DeploymentOption = None,
+    keystore: KeystoreOption = None,
+    dev: DevOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take every step of a session that its time allows: clear, finalise, claim, settle, close. Anyone may."""
+    from contextlib import nullcontext
+
+    from offchain.market.operating import advance_session
+    from offchain.store import open_store
+
+    suite = _suite(rpc, chain_id, deployment)
+    signer = choose_signer(suite.chain, keystore, dev)
+    target = Path(store) if store is not None and "://" not in store else store
+    steps: list[str] = []
+    with open_store(target, create=False) if target is not None else nullcontext() as opened:
+        while True:
+            record = _find(suite, session)
+            done = advance_session(suite, signer, record, opened)
+            steps += done
+            if not as_json:
+                for step in done:
+                    note(step)
+            if done:
+                continue
+            if not watch or record.residual is not None:
+                break
+            _wait(suite, record)
+    state = _state(_find(suite, session), suite.chain.block()["timestamp"])
+    result({"session": session, "steps": steps, "state": state}, f"session {session}: {state}", as_json)
+
+
+def _wait(suite: "Suite", session: "SessionRecord") -> None:
+    """Until the next deadline, or a minute when there is none."""
+    import time
+
+    now = suite.chain.block()["timestamp"]
+    times = session.times
+    ahead = [t for t in (times.gate_closure + 1, times.accept_by + 1, times.delivery_end, times.settle_by) if t > now]
+    time.sleep(min(60, ahead[0] - now if ahead else 60))
+
+
+def _suite(rpc: str, chain_id: int | None, deployment: Path | None) -> "Suite":
+    from offchain.chain.contracts import Suite
+    from offchain.chain.deployment import DEPLOYMENTS
+
+    chain = connect(rpc, chain_id)
+    return Suite.open(chain, deployment or DEPLOYMENTS / f"{chain.chain_id}.json")
+
+
+def _sessions(suite: "Suite") -> dict[int, "SessionRecord"]:
+    from offchain.chain.indexer import read_events
+    from offchain.market.replay import replay_sessions
+
+    return replay_sessions(read_events(suite.chain, suite))
+
+
+def _find(suite: "Suite", session_id: int) -> "SessionRecord":
+    sessions = _sessions(suite)
+    if session_id not in sessions:
+        raise DomainError(
+            f"there is no session {session_id}", hint=f"{len(sessions)} were opened; `gridpact market list`"
+        )
+    return sessions[session_id]
+
+
+def _terms(path: Path) -> "SessionTerms":
+    from dataclasses import fields
+
+    from offchain.market.terms import SessionTerms
+
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise DomainError(f"terms {path}: {exc.strerror}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise DomainError(f"terms {path} are not TOML: {exc}") from exc
+    known = {field.name for field in fields(SessionTerms)}
+    if unknown := sorted(given.keys() - known):
+        raise DomainError(f"terms {path}: unknown field {unknown[0]}", hint=f"one of {', '.join(sorted(known))}")
+    required = known - {"congestion_point_id"}
+    if missing := sorted(required - given.keys()):
+        raise DomainError(
+            f"terms {path}: {missing[0]} is missing", hint="all fields but congestion_point_id are needed"
+        )
+    for name in sorted(required):
+        if not isinstance(given[name], int) or isinstance(given[name], bool):
+            raise DomainError(f"terms {path}: {name} is {given[name]!r}, not a whole number")
+    if "congestion_point_id" in given:
+        given["congestion_point_id"] = bytes.fromhex(str(given["congestion_point_id"]).removeprefix("0x"))
+    return SessionTerms(**given)
+
+
+def _first_isp(delivery: str) -> int:
+    from offchain.domain.isp import SECONDS_PER_ISP, isp_of
+
+    try:
+        moment = datetime.fromisoformat(delivery)
+    except ValueError as exc:
+        raise DomainError(f"{delivery!r} is not a time", hint="for example 2026-11-21T00:00+01:00") from exc
+    isp = isp_of(moment)
+    if moment.timestamp() != isp * SECONDS_PER_ISP:
+        raise DomainError(f"{delivery} is not at a quarter hour")
+    return isp
+
+
+def _stamp(unix: int) -> str:
+    return datetime.fromtimestamp(unix).astimezone().isoformat(timespec="minutes")
+
+
+def _state(session: "SessionRecord", now: int) -> str:
+    """Where a session stands, in words."""
+    times = session.times
+    if session.residual is not None:
+        return "closed"
+    if session.rates is None:
+        if now <= times.gate_closure:
+            return "open for orders"
+        return "acceptance window" if now <= times.accept_by else "waiting for the final clearing"
+    if now < times.delivery_end:
+        return "matched"
+    left = sum(record.outcome is None for record in session.standing)
+    return f"{left} bundles to settle" if left else "settled"
+
+
+def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
+    from offchain.domain.isp import SECONDS_PER_ISP
+    from offchain.market.clearing import ClearingClass
+
+    matched = []
+    for product, cleared in sorted(session.results.items()):
+        if cleared.kind > ClearingClass.NONE:
+            kind, period = session.terms.type_and_period(product)
+            first = session.first_isp + period * session.terms.isps_per_period
+            matched.append(
+                {
+                    "delivery": _stamp(first * SECONDS_PER_ISP),
+                    "type": kind.name.lower(),
+                    "price_utoken_per_kwh": cleared.price,
+                    "volume_wh": cleared.volume_wh,
+                }
+            )
+    return {
+        "session": session.id,
+        "state": _state(session, now),
+        "operator": session.operator,
+        "gate_closure": _stamp(session.times.gate_closure),
+        "accept_by": _stamp(session.times.accept_by),
+        "delivery": _stamp(session.times.delivery_start),
+        "settle_by": _stamp(session.times.settle_by),
+        "traders": len(session.standing),
+        "settled": sum(record.outcome is not None for record in session.standing),
+        "residual": session.residual,
+        "matched": matched,
+    }
