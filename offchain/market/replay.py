@@ -13,6 +13,9 @@ from offchain.market.orders import PriceGrid, unpack_bundle
 from offchain.market.settlement import Fills, FinalRates, Outcome, bundle_fills
 from offchain.market.terms import SessionTerms, SessionTimes
 
+CONTRACTS = ("MarketSessions", "EnergyMarket", "MarketSettlement")
+"""Whose events tell a session."""
+
 
 @dataclass
 class BundleRecord:
@@ -92,11 +95,10 @@ def unpack_result(grid: PriceGrid, packed: int) -> Clearing:
 
 
 def replay_sessions(events: Iterable[Event]) -> dict[int, SessionRecord]:
-    """Sessions by id from the events of ``MarketSessions``, ``EnergyMarket`` and ``MarketSettlement``;
-    others are passed over."""
+    """Sessions by id from the events of the market's contracts; others are passed over."""
     sessions: dict[int, SessionRecord] = {}
     for event in events:
-        if event.contract in ("MarketSessions", "EnergyMarket", "MarketSettlement") and "sessionId" in event.args:
+        if event.contract in CONTRACTS and "sessionId" in event.args:
             _apply(sessions, event)
     return sessions
 

@@ -37,7 +37,7 @@ def collect_trading(world: World, session_id: int, events: Sequence[Event]) -> t
     net = trading_net(world, events)
     rows = [_row(world, session, record, net) for record in session.standing]
     usage = world.chain.usage
-    placed, orders = usage["EnergyMarket", "submitSigned"], sum(len(session.book(r)) for r in session.standing)
+    placed, orders = usage["MarketRelay", "submitSigned"], sum(len(session.book(r)) for r in session.standing)
     figures = {
         "session": session_id,
         "traders": len(session.bundles),
