@@ -48,6 +48,16 @@ class Parameters(BaseModel):
     readings_due_seconds: int = Field(3 * 86_400, gt=0, lt=2**32)
     settle_by_seconds: int = Field(7 * 86_400, gt=0, lt=2**32)
     correction_seconds: int = Field(30 * 86_400, gt=0, lt=2**32)
+    age_cap_seconds: int = Field(30 * 86_400, gt=0, lt=2**32)
+    """Age of a stake beyond which it counts no more in the draw of settlement proposers."""
+    turn_seconds: int = Field(12 * 3_600, gt=0, lt=2**32)
+    outcome_challenge_seconds: int = Field(86_400, gt=0, lt=2**32)
+    answer_seconds: int = Field(86_400, gt=0, lt=2**32)
+    minimum_stake: int = Field(100_000_000, gt=0, lt=2**128)
+    reveal_penalty: int = Field(10_000_000, ge=0, lt=2**128)
+    outcome_challenge_bond: int = Field(10_000_000, gt=0, lt=2**128)
+    claim_fee: int = Field(10_000, ge=0, lt=2**128)
+    """What a settlement proposer gets of each trader that claims by its batch."""
 
     @field_validator("admin", "guardian", "treasury", "issuer", "payment_token")
     @classmethod
@@ -201,10 +211,24 @@ GOVERNED = (
     "FlexMarket",
     "FlexDispatch",
     "GridRegime",
+    "ProducerRegistry",
+    "EnergyMarket",
+    "MarketSessions",
+    "EnergyCertificates",
+    "TradingRules",
+    "SettlementProposer",
 )
 MODULES = {
-    "ClearingHouse": ("MeteringLedger", "AgreementRegistry", "FlexMarket", "FlexDispatch", "FlexSettlement"),
+    "ClearingHouse": (
+        *("MeteringLedger", "AgreementRegistry", "FlexMarket", "FlexDispatch", "FlexSettlement"),
+        *("EnergyMarket", "MarketSettlement", "SettlementProposer"),
+    ),
     "FlexMarket": ("FlexSettlement",),
+    "EnergyMarket": (
+        *("MarketSessions", "MarketRelay", "TradingRules"),
+        *("EnergyCertificates", "MarketSettlement", "SettlementProposer"),
+    ),
+    "EnergyCertificates": ("MarketSettlement", "SettlementProposer"),
     "FlexDispatch": ("GridRegime", "FlexSettlement"),
 }
 """Who may call the functions for modules of each contract."""
@@ -258,6 +282,7 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
                 *(Param("readings_due_seconds"), Param("settle_by_seconds"), Param("correction_seconds")),
             ),
         ),
+        *_energy_market(authority, participants, grid, house),
     )
     modules = tuple(
         _ensure(
@@ -294,6 +319,28 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
     done = tuple(step.done for step in steps if isinstance(step, Do) and step.done and step.function != "approve")
     checks = (*done, *_checks(parameters, deployer))
     return Plan(steps, checks, _role_record(parameters))
+
+
+def _energy_market(authority: Of, participants: Of, grid: Of, house: Of) -> tuple[Create, ...]:
+    market, certificates, producers = Of("EnergyMarket"), Of("EnergyCertificates"), Of("ProducerRegistry")
+    meters, metering, settlement = Of("MeterRegistry"), Of("MeteringLedger"), Of("MarketSettlement")
+    proposer = (
+        *(Param("age_cap_seconds"), Param("turn_seconds"), Param("outcome_challenge_seconds"), Param("answer_seconds")),
+        *(Param("minimum_stake"), Param("reveal_penalty"), Param("outcome_challenge_bond"), Param("claim_fee")),
+    )
+    return (
+        Create("ProducerRegistry", (authority, participants, grid)),
+        Create("EnergyMarket", (authority, participants, grid, producers, house)),
+        Create("MarketSessions", (authority, participants, grid, market)),
+        Create("MarketRelay", (grid, market)),
+        Create("EnergyCertificates", (authority, participants, grid, market, producers)),
+        Create("MarketSettlement", (market, certificates, metering, meters, grid, house)),
+        Create("TradingRules", (authority, participants, market, grid, meters, Of("CommitmentRegistry"))),
+        Create(
+            "SettlementProposer",
+            (authority, participants, market, settlement, certificates, grid, house, proposer),
+        ),
+    )
 
 
 def _ensure(title: str, call: tuple[str, str, tuple], done: Query) -> Do:
