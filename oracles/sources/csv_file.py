@@ -432,7 +432,6 @@ class CsvSource:
         self.clock = clock
         self.pattern = pattern
         self.watch_every_s = watch_every_s
-        self._seen: dict[Path, tuple[int, int]] = {}
 
     async def probe(self) -> str:
         """Read the first file and say how much of it counts."""
@@ -446,14 +445,15 @@ class CsvSource:
         return said
 
     async def values(self) -> AsyncIterator[IntervalEnergy]:
+        seen: dict[Path, tuple[int, int]] = {}
         while True:
             for path in self._files():
                 try:
                     stat = path.stat()
-                    if self._seen.get(path) == (stat.st_mtime_ns, stat.st_size):
+                    if seen.get(path) == (stat.st_mtime_ns, stat.st_size):
                         continue
                     content = await asyncio.to_thread(self._content, path)
-                    self._seen[path] = stat.st_mtime_ns, stat.st_size
+                    seen[path] = stat.st_mtime_ns, stat.st_size
                 except OSError as exc:
                     log.warning("%s: %s", path, exc.strerror)
                     continue
@@ -461,7 +461,7 @@ class CsvSource:
                     if self.watch_every_s is None:
                         raise
                     log.error("%s", error)
-                    self._seen[path] = stat.st_mtime_ns, stat.st_size
+                    seen[path] = stat.st_mtime_ns, stat.st_size
                     continue
                 log_bad_lines(path, content.bad)
                 for value in content.values:
@@ -471,7 +471,7 @@ class CsvSource:
             await self.clock.sleep_until(self.clock.now() + timedelta(seconds=self.watch_every_s))
 
     def taken(self, count: int) -> None:
-        """Nothing to acknowledge: files stay where they are, and are read again after a restart."""
+        """Nothing to acknowledge: files stay where they are, and every consumer gets them from the first on."""
 
     def _files(self) -> list[Path]:
         return files_in(self.path, self.pattern)

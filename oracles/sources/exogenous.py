@@ -323,6 +323,10 @@ class Feed(Protocol):
         """The document, or ``None`` when it is the one of the last time."""
         ...
 
+    def forget(self) -> None:
+        """Fetch the document next time even if it is the one of the last time."""
+        ...
+
 
 class FileFeed:
     """A file that another program writes."""
@@ -347,6 +351,9 @@ class FileFeed:
             ) from exc
         self._seen = stat.st_mtime_ns, stat.st_size
         return Document(data, self.name, int(stat.st_mtime))
+
+    def forget(self) -> None:
+        self._seen = None
 
 
 class HttpFeed:
@@ -425,6 +432,9 @@ class HttpFeed:
         self._validators = {names[key]: answered[key] for key in names if key in answered}
         return Document(data, self.name, self._published_at(answered.get("Last-Modified")))
 
+    def forget(self) -> None:
+        self._validators = {}
+
     async def _get(
         self, client: httpx.AsyncClient, params: httpx.QueryParams, headers: Mapping[str, str]
     ) -> tuple[httpx.Response, bytes]:
@@ -493,7 +503,8 @@ def _seconds(retry_after: str | None) -> float:
 class ExternalSource:
     """External values of one feed (implements ``EventSource``).
 
-    Only what is new is delivered: a value that was said before keeps its earlier belief time.
+    Each consumer gets everything first and then only what is new: a value that was said before keeps its earlier
+    belief time.
 
     Parameters
     ----------
@@ -517,13 +528,13 @@ class ExternalSource:
         self.series = series
         self.source = source
         self.every_s = every_s
-        self._probed: Document | None = None
         self._said: dict[tuple[Quantity, int, int], tuple[float | int, int]] = {}
 
     async def probe(self) -> str:
         """Fetch once and say how much there is."""
-        self._probed = await self._fetched()
-        values = [] if self._probed is None else self._values(self._probed)
+        self.feed.forget()
+        document = await self.feed.fetch()
+        values = [] if document is None else self._values(document)
         if not values:
             raise TransientError(f"{self.feed.name}: no values", hint="check the mapping; there may be no data yet")
         first, last = (datetime.fromtimestamp(value.event_start, UTC).isoformat() for value in (values[0], values[-1]))
@@ -531,9 +542,11 @@ class ExternalSource:
 
     async def values(self) -> AsyncIterator[ExternalValue]:
         lost = False
+        self._said.clear()
+        self.feed.forget()
         while True:
             try:
-                document = await self._fetched()
+                document = await self.feed.fetch()
                 found = [] if document is None else self._new(self._values(document))
             except TransientError as error:
                 if self.every_s is None:
@@ -552,12 +565,7 @@ class ExternalSource:
             await self.clock.sleep_until(self.clock.now() + timedelta(seconds=self.every_s))
 
     def taken(self, count: int) -> None:
-        """Nothing to acknowledge: the feed says it again after a restart."""
-
-    async def _fetched(self) -> Document | None:
-        """The document of :meth:`probe` if it has not been delivered, else what the feed has now."""
-        document, self._probed = self._probed, None
-        return await self.feed.fetch() if document is None else document
+        """Nothing to acknowledge: the feed says it again to the next consumer."""
 
     def _values(self, document: Document) -> list[ExternalValue]:
         values = self.mapping.values(

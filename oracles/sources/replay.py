@@ -1,8 +1,9 @@
 """Stored series once more, at any speed: out of a CSV file or out of the readings of a store."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
@@ -14,7 +15,7 @@ from offchain.store.database import Store
 from offchain.store.readings import readings_of_isp
 from oracles.clock import Clock
 from oracles.sources.config import MeterId
-from oracles.sources.csv_file import CsvSourceConfig, files_in, log_bad_lines, read_energy_csv
+from oracles.sources.csv_file import CsvSourceConfig, EnergyCsvMapping, files_in, log_bad_lines, read_energy_csv
 from oracles.sources.delivery import Value
 from oracles.sources.port import IntervalEnergy, MeterReading
 
@@ -48,16 +49,17 @@ class ReplaySource:
 
     Parameters
     ----------
-    values : iterable
-        In the order of :func:`known_at`; consumed as it is replayed, and only once. What is late comes at once.
+    begin : callable
+        Gives each consumer the values from the first on, in the order of :func:`known_at`; they are read as they are
+        replayed. What is late comes at once.
     speed : float or None
         How many times as fast as it was; ``None`` does not wait at all.
     """
 
-    def __init__(self, values: Iterable[Value], clock: Clock, *, speed: float | None = 1.0):
+    def __init__(self, begin: Callable[[], Iterable[Value]], clock: Clock, *, speed: float | None = 1.0):
         if speed is not None and speed <= 0:
             raise DomainError(f"replay at speed {speed:g}", hint="1 is as it was, 900 makes a quarter hour a second")
-        self._values = iter(values)
+        self._begin = begin
         self.clock = clock
         self.speed = speed
 
@@ -65,8 +67,8 @@ class ReplaySource:
         return "replay, " + ("without waiting" if self.speed is None else f"{self.speed:g} times as fast")
 
     async def values(self) -> AsyncIterator[Value]:
-        start, origin = self.clock.now(), None
-        while some := await asyncio.to_thread(lambda: list(islice(self._values, _READ_AHEAD))):
+        start, origin, values = self.clock.now(), None, iter(self._begin())
+        while some := await asyncio.to_thread(lambda: list(islice(values, _READ_AHEAD))):
             for value in some:
                 if self.speed is not None:
                     origin = known_at(value) if origin is None else origin
@@ -101,12 +103,11 @@ class ReplayConfig(BaseModel, extra="forbid", frozen=True):
     def source(self, clock: Clock) -> ReplaySource:
         """The source; files and the store are read as they are replayed."""
         if self.csv is not None:
-            return ReplaySource(self._filed(self.csv), clock, speed=self.speed)
-        return ReplaySource(self._stored(), clock, speed=self.speed)
+            return ReplaySource(partial(self._filed, self.csv, self.csv.load()), clock, speed=self.speed)
+        return ReplaySource(self._stored, clock, speed=self.speed)
 
     @staticmethod
-    def _filed(config: CsvSourceConfig) -> Iterator[IntervalEnergy]:
-        mapping = config.load()
+    def _filed(config: CsvSourceConfig, mapping: EnergyCsvMapping) -> Iterator[IntervalEnergy]:
         for path in files_in(config.path, config.pattern):
             content = read_energy_csv(path, mapping, config.meters, reported_at=0)
             log_bad_lines(path, content.bad)

@@ -172,17 +172,23 @@ def test_cached_answer_is_not_used_for_other_parameters(service):
     assert [r.headers.get("if-none-match") for r in service.requests] == [None, '"v1"', None]
 
 
-def test_values_deliver_what_probe_saw(service):
-    service.answers = [Response(json.dumps(PRICES), headers={"ETag": '"v1"'}), Response(status_code=304)]
+def test_each_consumer_gets_everything(service):
+    """A probe, and a consumer that failed, take nothing away from the next."""
+
+    async def answer(request):
+        unchanged = request.headers.get("if-none-match") == '"v1"'
+        return Response(status_code=304) if unchanged else Response(json.dumps(PRICES), headers={"ETag": '"v1"'})
+
+    service.answers = [answer]
 
     async def run():
         source = config(service, every_s=None).source(SimulatedClock(NOW))
         said = await source.probe()
-        return said, [value async for value in source.values()], [value async for value in source.values()]
+        return said, [[value async for value in source.values()] for _ in range(2)]
 
-    said, first, second = asyncio.run(run())
+    said, (first, second) = asyncio.run(run())
     assert said == "3 values from 2019-06-14T00:00:00+00:00 to 2019-06-14T02:00:00+00:00"
-    assert (len(first), second) == (3, [])
+    assert first == second == [price(0, 42_090), price(1, -5_120), price(2, 0)]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

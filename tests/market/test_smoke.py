@@ -1,4 +1,6 @@
 from tests.market.world import *
+
+
 def test_x(world, session):
     a, b = world.traders[:2]
     e = session.submit(a, bundle_of((0, BUY, 60, 1000)))
@@ -8,6 +10,8 @@ def test_x(world, session):
     print(r, session.claim(a, bundle_of((0, BUY, 60, 1000))))
     print(session.settle(b, bundle_of((0, SELL, 40, 1000))))
     print(session.market.termsOf(session.id))
+
+
 def test_y(world, session):
     a, b = world.traders[:2]
     assert session.bundle(a)["sequence"] == 0

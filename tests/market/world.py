@@ -101,9 +101,7 @@ class MarketWorld:
         self.token = deploy("EnergyToken", admin, 10**15)
         self.house = deploy("ClearingHouse", self.authority, self.token)
         self.producers = deploy("ProducerRegistry", self.authority, self.participants, self.grid)
-        self.market = deploy(
-            "EnergyMarket", self.authority, self.participants, self.grid, self.producers, self.house
-        )
+        self.market = deploy("EnergyMarket", self.authority, self.participants, self.grid, self.producers, self.house)
         self.sessions = deploy("MarketSessions", self.authority, self.participants, self.grid, self.market)
         self.relay = deploy("MarketRelay", self.grid, self.market)
         for host, module in (

@@ -282,6 +282,8 @@ def test_values_reports_as_of_modification_and_ends(tmp_path, caplog):
     assert asyncio.run(source.probe()) == "a.csv: 96 quarter hours, 30 bad lines, the first is 98: unknown meter 'IT09'"
     values = collect(source)
     assert len(values) == 96
+    caplog.clear()
+    assert collect(source) == values  # each consumer gets everything
     assert {v.reported_at for v in values} == {1_600_000_000}
     texts = [record.getMessage() for record in caplog.records]
     assert (len(texts), texts[-1].endswith("10 more bad lines")) == (21, True)

@@ -50,17 +50,29 @@ def replayed(source, clock, steps):
 )
 def test_values_come_in_their_rhythm_at_any_speed(speed, steps):
     clock = SimulatedClock(isp_start(0))
-    source = ReplaySource([energy(7), energy(8), energy(8, meter_id=OTHER), energy(9)], clock, speed=speed)
+    values = [energy(7), energy(8), energy(8, meter_id=OTHER), energy(9)]
+    source = ReplaySource(lambda: values, clock, speed=speed)
     assert replayed(source, clock, steps) == [1, 1, 3, 4]
 
 
 def test_values_do_not_wait_without_speed():
     async def run():
-        source = ReplaySource((energy(isp) for isp in range(2_000)), SimulatedClock(isp_start(0)), speed=None)
+        source = ReplaySource(lambda: (energy(isp) for isp in range(2_000)), SimulatedClock(isp_start(0)), speed=None)
         assert await source.probe() == "replay, without waiting"
         return [value.isp async for value in source.values()]
 
     assert asyncio.run(run()) == list(range(2_000))
+
+
+def test_values_begin_anew_for_each_consumer():
+    async def run():
+        source = ReplaySource(lambda: (energy(isp) for isp in range(9)), SimulatedClock(isp_start(0)), speed=None)
+        first = source.values()
+        given = [(await anext(first)).isp, (await anext(first)).isp]
+        await first.aclose()
+        return given, [value.isp async for value in source.values()]
+
+    assert asyncio.run(run()) == ([0, 1], list(range(9)))
 
 
 def test_known_at_is_when_a_value_could_be_known():
@@ -71,7 +83,7 @@ def test_known_at_is_when_a_value_could_be_known():
 
 def test_replay_refuses_to_stand_still():
     with pytest.raises(DomainError, match="replay at speed 0"):
-        ReplaySource([], SimulatedClock(isp_start(0)), speed=0)
+        ReplaySource(list, SimulatedClock(isp_start(0)), speed=0)
 
 
 @pytest.fixture
