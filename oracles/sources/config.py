@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationInfo, model_validator
 
 from offchain.domain.errors import PermanentError
 
@@ -37,10 +37,19 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 """Name of the time zone in which a system writes times without offset."""
 
 
+def _anchored(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    return path if folder is None or path.is_absolute() else folder / path
+
+
+SitePath = Annotated[Path, AfterValidator(_anchored)]
+"""A path that is relative to the file that names it; who validates says where that is, as context ``folder``."""
+
+
 class Secret(BaseModel, extra="forbid", frozen=True):
     """Where a password or token is found; it never stands in a configuration itself."""
 
-    file: Path | None = None
+    file: SitePath | None = None
     env: str | None = None
 
     @model_validator(mode="after")

@@ -22,11 +22,11 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import Clock, unix
-from oracles.sources.config import Secret
+from oracles.sources.config import Secret, Zone
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.http_client import json_of, request
 from oracles.sources.port import Observation, Quantity
-from oracles.sources.telemetry import Zone, observations, unix_of
+from oracles.sources.telemetry import observations, unix_of
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import orjson
 from paho.mqtt.client import Client, MQTTMessage
@@ -29,10 +28,10 @@ from pydantic import BaseModel, Field, model_validator
 
 from offchain.domain.errors import AdapterError, PermanentError, TransientError
 from oracles.clock import Clock, unix
-from oracles.sources.config import Secret
+from oracles.sources.config import Secret, SitePath, Zone
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.smx import SmxDecoder, SmxMeter
-from oracles.sources.telemetry import Zone, observations, stamp_of
+from oracles.sources.telemetry import observations, stamp_of
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +61,9 @@ _BROKEN: dict[type[Exception], tuple[str, str]] = {
 class MqttTls(BaseModel, extra="forbid", frozen=True):
     """Certificates: of the authority that signed the broker's (else those of the system), and the client's own."""
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: SitePath | None = None
+    certificate: SitePath | None = None
+    key: SitePath | None = None
 
     @model_validator(mode="after")
     def _pair(self) -> "MqttTls":

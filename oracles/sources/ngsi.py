@@ -11,7 +11,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -20,7 +19,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from offchain.domain.errors import PermanentError, TransientError
 from oracles.clock import Clock, unix
 from oracles.http_server import serving
-from oracles.sources.config import Secret
+from oracles.sources.config import Secret, SitePath
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.http_client import json_of, request
 from oracles.sources.ngsi_entities import EntityTranslator, load_mapping
@@ -69,7 +68,7 @@ class NgsiConfig(BaseModel, extra="forbid", frozen=True):
     name: str = Field(min_length=1, max_length=64)
     broker_url: str
     version: Literal["v2", "ld"] = "v2"
-    mapping: Path
+    mapping: SitePath
     listen_host: str = "0.0.0.0"
     listen_port: int = Field(ge=0, le=65535)
     notify_url: str
@@ -78,8 +77,8 @@ class NgsiConfig(BaseModel, extra="forbid", frozen=True):
     context: str | None = None
     token: Secret | None = None
     allow_http: bool = False
-    certificate: Path | None = None
-    key: Path | None = None
+    certificate: SitePath | None = None
+    key: SitePath | None = None
     timeout_s: float = Field(default=10.0, gt=0)
     expires_s: int = Field(default=86_400, ge=60)
     check_s: int = Field(default=60, ge=1)

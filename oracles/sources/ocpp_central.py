@@ -23,6 +23,7 @@ from websockets.http11 import Request, Response
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import Clock, unix
+from oracles.sources.config import SitePath
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.ocpp_sessions import ChargeSession, ChargeSessions
 from oracles.sources.ocpp_station import ChargePointConfig, Station
@@ -61,10 +62,10 @@ class OcppConfig(BaseModel, extra="forbid", frozen=True):
     host: str = "0.0.0.0"
     port: int = Field(ge=0, le=65535)
     path: str = Field(default="/ocpp", pattern=r"^/[\w/\-]*[\w\-]$")
-    sessions_file: Path
-    certificate: Path | None = None
-    key: Path | None = None
-    id_tags_file: Path | None = None
+    sessions_file: SitePath
+    certificate: SitePath | None = None
+    key: SitePath | None = None
+    id_tags_file: SitePath | None = None
     heartbeat_s: int = Field(default=300, ge=10)
     sample_s: int = Field(default=60, ge=1)
     answer_s: float = Field(default=30.0, gt=0)

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
 from ocpp.exceptions import InternalError, NotImplementedError, NotSupportedError, OCPPError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from websockets.exceptions import ConnectionClosed
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
@@ -53,6 +53,23 @@ _QUANTITIES: dict[str, tuple[Quantity, int]] = {
 _PHASES: dict[str | None, int] = {None: 0, "L1": 1, "L2": 2, "L3": 3, "L1-N": 1, "L2-N": 2, "L3-N": 3}
 
 
+class SteeredConnector(BaseModel, extra="forbid", frozen=True):
+    """A connector that follows orders: what it draws without any, and at most [W]."""
+
+    reference_w: int = Field(gt=0)
+    max_w: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SteeredConnector":
+        if self.reference_w > self.max_w:
+            raise ValueError(f"reference_w {self.reference_w} is above max_w {self.max_w}")
+        return self
+
+    def limit_w(self, change_w: int) -> int:
+        """Limit for an ordered change of net consumption [W]; positive means more."""
+        return min(max(self.reference_w + change_w, 0), self.max_w) if change_w else self.max_w
+
+
 class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
     """One charge point.
 
@@ -66,6 +83,8 @@ class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
         Of its basic authentication; its user name is its identity.
     meters : mapping
         Meter ids by connector (1.6) or EVSE (2.0.1); 0 is the main meter.
+    steered : mapping
+        Connectors that follow orders; each needs its meter.
     limit_unit : str
         ``W`` or ``A``: in which it takes charging limits.
     phases, voltage_v : int, float
@@ -80,11 +99,18 @@ class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
     device_id: str = Field(min_length=1)
     password: Secret
     meters: dict[int, MeterId] = Field(default_factory=dict)
+    steered: dict[int, SteeredConnector] = Field(default_factory=dict)
     limit_unit: Literal["W", "A"] = "W"
     phases: Literal[1, 2, 3] = 3
     voltage_v: float = Field(default=230.0, gt=0)
     max_periods: int = Field(default=96, ge=1)
     bidirectional: bool = False
+
+    @model_validator(mode="after")
+    def _metered(self) -> "ChargePointConfig":
+        if unmetered := sorted(self.steered.keys() - self.meters.keys()):
+            raise ValueError(f"connector {unmetered[0]} is steered but has no meter")
+        return self
 
 
 class ChargingLimits(NamedTuple):

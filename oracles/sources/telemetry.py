@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from oracles.sources.config import Zone as Zone
 from oracles.sources.port import DeviceStatus, Observation, Quantity
 from oracles.sources.smx import number
 

@@ -14,6 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import SimulatedClock
+from oracles.downlink import Acknowledgement, Setpoints
+from oracles.downlink_charging import charging_downlinks
 from oracles.simulators.ocpp_charge_points import SimulatedChargePoint
 from oracles.sources import ocpp_station
 from oracles.sources.ocpp_central import OcppCentral, OcppConfig
@@ -256,6 +258,29 @@ def test_limits_are_rounded_down_when_charge_point_takes_ampere(tmp_path):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_downlink_holds_limits_around_the_reference_when_orders_change_consumption(version, tmp_path):
+    first_isp = int(START.timestamp()) // 900
+
+    async def work():
+        steered = {"steered": {1: {"reference_w": 7_400, "max_w": 11_000}}}
+        async with running(tmp_path, point=steered) as site:
+            downlink = charging_downlinks(site.central)[METER]
+            setpoints = Setpoints(METER, first_isp, [-2_000, 0, 2_000, -9_000, 9_000])
+            with pytest.raises(TransientError, match="not connected"):
+                await downlink.send(setpoints)
+            async with site.charge_point(version) as point:
+                for _ in range(2):
+                    held = await downlink.send(setpoints)
+                assert held == Acknowledgement(METER, first_isp, 5, int(START.timestamp()))
+                limits = [point.limit(1, START + timedelta(minutes=15 * isp)) for isp in range(6)]
+                assert limits == [5_400, 11_000, 9_400, 0, 11_000, None]
+                with pytest.raises(DomainError, match="setpoints of meter"):
+                    await downlink.send(Setpoints(bytes(32), first_isp, [0]))
+
+    scenario(work)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_remote_start_and_stop_move_the_transaction(version, tmp_path):
     async def work():
         async with running(tmp_path) as site, site.charge_point(version) as point:
@@ -400,6 +425,8 @@ def test_values_of_reads_units_intervals_and_phases(tmp_path):
         ({"point": {"id": "a/b"}}, "pattern"),
         ({"point": {"password": "secret"}}, "valid dictionary or instance of Secret"),
         ({"path": "ocpp"}, "pattern"),
+        ({"point": {"steered": {2: {"reference_w": 1, "max_w": 1}}}}, "connector 2 is steered but has no meter"),
+        ({"point": {"steered": {1: {"reference_w": 2, "max_w": 1}}}}, "reference_w 2 is above max_w 1"),
         ({"point": {"meters": {1: "ff"}}}, "32 bytes"),
     ],
 )
