@@ -21,10 +21,11 @@ from pathlib import Path
 from offchain.domain.isp import MarketDay
 from oracles.clock import SystemClock
 from oracles.simulators.sunspec_device import SimulatedModel, SunSpecDeviceSimulator
-from oracles.sources.csv_file import EnergyCsvMapping, load_mapping, read_energy_csv
+from oracles.sources.csv_file import EnergyCsvMapping, read_energy_csv
 from oracles.sources.modbus import FRAMERS, Framing, ModbusEndpoint, ModbusTelemetrySource
 from oracles.sources.register_map import Readout
 from oracles.sources.sunspec import FoundModel, Identity, discover, telemetry_map
+from oracles.sources.tabular import load_mapping
 
 REPEAT = 5
 POLLS = 1_000

@@ -15,9 +15,10 @@ from offchain.store.database import Store
 from offchain.store.readings import readings_of_isp
 from oracles.clock import Clock
 from oracles.sources.config import MeterId
-from oracles.sources.csv_file import CsvSourceConfig, EnergyCsvMapping, files_in, log_bad_lines, read_energy_csv
+from oracles.sources.csv_file import CsvSourceConfig, EnergyCsvMapping, files_in, read_energy_csv
 from oracles.sources.delivery import Value
 from oracles.sources.port import IntervalEnergy, MeterReading
+from oracles.sources.tabular import log_bad_lines
 
 _READ_AHEAD = 500
 

@@ -16,10 +16,12 @@ from pydantic import ValidationError
 
 from offchain.domain.errors import PermanentError, TransientError
 from oracles.clock import SimulatedClock
-from oracles.sources import exogenous
-from oracles.sources.csv_file import load_mapping
-from oracles.sources.exogenous import ExternalMapping, ExternalSourceConfig, FileFeed, HttpFeed
+from oracles.sources import feeds
+from oracles.sources.exogenous import ExternalSourceConfig
+from oracles.sources.external_mapping import ExternalMapping
+from oracles.sources.feeds import FileFeed, HttpFeed
 from oracles.sources.port import ExternalValue, Quantity
+from oracles.sources.tabular import load_mapping
 
 NOW = datetime(2019, 6, 14, 12, tzinfo=UTC)
 START = 1_560_470_400  # 2019-06-14T00:00Z
@@ -217,9 +219,9 @@ def test_fetch_waits_as_long_as_service_asks(service, monkeypatch):
         Response(status_code=503, headers={"Retry-After": "86400"}),
         Response(json.dumps(PRICES)),
     ]
-    monkeypatch.setattr(exogenous, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(feeds, "asyncio", SimpleNamespace(sleep=sleep))
     asyncio.run(HttpFeed(service.url, SimulatedClock(NOW)).fetch())
-    assert pauses == [7.0, exogenous.MAX_DELAY_S]
+    assert pauses == [7.0, feeds.MAX_DELAY_S]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_fetch_raises_transient_when_nobody_listens(service):
 
 
 def test_fetch_raises_when_answer_is_endless(service, monkeypatch):
-    monkeypatch.setattr(exogenous, "MAX_BYTES", 100)
+    monkeypatch.setattr(feeds, "MAX_BYTES", 100)
     with pytest.raises(TransientError, match="more than"):
         fetched(service)
 
@@ -374,7 +376,7 @@ def test_file_gives_values_with_their_own_belief_time(tmp_path, caplog):
 
     assert asyncio.run(run()) == "5 values from 2019-06-14T00:00:00+00:00 to 2019-06-14T02:00:00+00:00"
     assert "weather.csv line 3: temperature_c 'x' is not a number" in caplog.text
-    values = source._values(exogenous.Document(CSV.encode(), "f", 0))
+    values = source._values(feeds.Document(CSV.encode(), "f", 0))
     assert values[0] == ExternalValue(
         "Terni", Quantity.PRICE, START, START + 3_600, 42_090, START - 43_200, "weather.csv"
     )

@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 from offchain.domain.errors import PermanentError
 from offchain.domain.isp import MarketDay, isp_start
 from oracles.clock import SimulatedClock
-from oracles.sources.csv_file import (
-    BadLine,
-    CsvSource,
-    CsvSourceConfig,
-    EnergyCsvMapping,
-    instants,
-    load_mapping,
-    read_energy_csv,
-)
+from oracles.sources.csv_file import CsvSource, CsvSourceConfig, EnergyCsvMapping, read_energy_csv
 from oracles.sources.port import IntervalEnergy
+from oracles.sources.tabular import BadLine, instants, load_mapping
 
 ROME = "Europe/Rome"
 METERS = {"IT01": b"\x01" * 32, "IT02": b"\x02" * 32}
