@@ -28,7 +28,7 @@ def trading_section(trading: dict[str, Any], first_isp: int, isp_count: int, sca
     prices = [price for kind in TYPES for price in series[kind]["price"] if price is not None]
     top, values = scale(max([*prices, UTOKEN // 100]) / UTOKEN)
     bottom = min([0, *prices]) / UTOKEN
-    volumes = [sum(pair) for pair in zip(*(series[kind]["volume_wh"] for kind in TYPES), strict=True)]
+    volumes = [sum(period[kind]["volume_wh"] for kind in TYPES) for period in trading["periods"]]
     volume_top, volume_values = scale(max([*volumes, WH_PER_KWH]) / WH_PER_KWH)
     rows = trading["parties"]
     return {
@@ -42,7 +42,7 @@ def trading_section(trading: dict[str, Any], first_isp: int, isp_count: int, sca
         },
         "volumes": {
             "axis": [{"at": _y(value, volume_top), "label": f"{value:g}"} for value in volume_values],
-            "bars": _stacked([series[kind]["volume_wh"] for kind in TYPES], volume_top * WH_PER_KWH),
+            "bars": _stacked(trading["periods"], first_isp, isp_count, volume_top * WH_PER_KWH),
             "windows": [],
         },
         "book": trading["book"] and _book(trading["book"], scale),
@@ -54,17 +54,21 @@ def trading_section(trading: dict[str, Any], first_isp: int, isp_count: int, sca
 
 def by_isp(trading: dict[str, Any], first_isp: int, isp_count: int) -> dict[str, dict[str, list]]:
     """Price [uToken/kWh] and volume of the delivery period [Wh] of every ISP, by type; nothing is ``None`` and 0."""
-    starts = [period["first_isp"] - first_isp for period in trading["periods"]]
-    ends = [*starts[1:], starts[-1] + (starts[1] - starts[0] if len(starts) > 1 else isp_count)]
     series: dict[str, dict[str, list]] = {
         kind: {"price": [None] * isp_count, "volume_wh": [0] * isp_count} for kind in TYPES
     }
-    for period, start, end in zip(trading["periods"], starts, ends, strict=True):
+    for period, (start, end) in zip(trading["periods"], _spans(trading["periods"], first_isp, isp_count), strict=True):
         for kind in TYPES:
-            for position in range(max(start, 0), min(end, isp_count)):
+            for position in range(start, end):
                 series[kind]["price"][position] = period[kind]["price"]
                 series[kind]["volume_wh"][position] = period[kind]["volume_wh"]
     return series
+
+
+def _spans(periods: Sequence[dict[str, Any]], first_isp: int, isp_count: int) -> list[tuple[int, int]]:
+    """First and end position of each period on an axis of ``isp_count``; the last one runs to its end."""
+    starts = [period["first_isp"] - first_isp for period in periods]
+    return list(zip(starts, [*starts[1:], isp_count], strict=True))
 
 
 def _y(value: float, top: float, bottom: float = 0.0) -> float:
@@ -82,15 +86,16 @@ def _gapped(values: Sequence[float | None], top: float, bottom: float) -> str:
     return "".join(parts)
 
 
-def _stacked(series: Sequence[Sequence[int]], top_wh: float) -> list[dict[str, Any]]:
-    """Bars of the series on each other: place, height and number of the series."""
+def _stacked(periods: Sequence[dict[str, Any]], first_isp: int, isp_count: int, top_wh: float) -> list[dict[str, Any]]:
+    """Bars of the types on each other, one a period."""
     bars = []
-    for position, values in enumerate(zip(*series, strict=True)):
+    for period, (start, end) in zip(periods, _spans(periods, first_isp, isp_count), strict=True):
         below = 0
-        for number, value in enumerate(values):
+        for kind in TYPES:
+            value = period[kind]["volume_wh"]
             if value:
-                height = round(100 * value / top_wh, 2)
-                bars.append({"x": position, "y": _y(below + value, top_wh), "height": height, "kind": TYPES[number]})
+                place = {"x": start, "width": end - start, "y": _y(below + value, top_wh)}
+                bars.append(place | {"height": round(100 * value / top_wh, 2), "kind": kind})
             below += value
     return bars
 

@@ -52,6 +52,7 @@ def pilot_day(*, day: date = DAY, direction: str | None = "UP") -> PilotResult:
             "gas_per_reading": 7.5,
             "gas_per_prosumer_settled": 150_000,
         },
+        "trading": trading_figures(),
         "audit": {"ok": True, "checked": dict(CHECKED), "mismatches": []},
         "wall_seconds": 1.5,
     }
@@ -102,6 +103,7 @@ def pilot_day(*, day: date = DAY, direction: str | None = "UP") -> PilotResult:
             _event(first, "FlexMarket", "RequestPublished", who="DSO", energy_wh=12_000, money_utoken=7_200_000),
             _event(first + 95, "FlexSettlement", "ProsumerSettled", count=3, energy_wh=9_000, money_utoken=1_550_000),
         ],
+        "trading": trading_details(first, count),
         "faults": {"Home 3": "falls short"},
     }
     return PilotResult(report, details, AuditReport(True, dict(CHECKED), []))
@@ -122,7 +124,66 @@ def quiet_day(day: date = DAY) -> PilotResult:
     for connection in details["map"]["connections"]:
         connection |= {"ordered_wh": 0, "fault": None}
     details["timeline"] = details["timeline"][:2]
+    report["trading"] |= {"matched_wh": {"brown": 0, "green": 0}, "price_utoken_per_kwh": None}
+    nothing = {"price": None, "volume_wh": 0}
+    for period in details["trading"]["periods"]:
+        period |= {"brown": nothing, "green": nothing}
+    details["trading"] |= {"book": None, "parties": [], "operator": 0}
     return result
+
+
+def trading_figures() -> dict[str, Any]:
+    """Home 1 sells 2 kWh of green energy to Home 2 at noon."""
+    return {
+        "session": 1,
+        "traders": 2,
+        "orders": 2,
+        "periods": 24,
+        "matched_wh": {"brown": 0, "green": 2_000},
+        "price_utoken_per_kwh": {"lowest": 150_000, "highest": 150_000},
+        "rejections": 1,
+        "injected_wh": 1_500,
+        "shortage_wh": 500,
+        "surplus_wh": 0,
+        "paid_utoken": 300_000,
+        "received_utoken": 300_000,
+        "charges_utoken": 155_000,
+        "rewards_utoken": 0,
+        "fees_utoken": 8_000,
+        "operator_net_utoken": 163_000,
+        "residual_utoken": 0,
+        "gas_per_order": 9_000,
+    }
+
+
+def trading_details(first_isp: int, isp_count: int) -> dict[str, Any]:
+    nothing = {"price": None, "volume_wh": 0}
+    periods = [
+        {"first_isp": first_isp + position, "brown": dict(nothing), "green": dict(nothing)}
+        for position in range(0, isp_count, 4)
+    ]
+    periods[12]["green"] = {"price": 150_000, "volume_wh": 2_000}
+    trader = {"fees": 4_000, "reward": 0, "rejection_fee": 0, "metered": True, "surplus_wh": 0}
+    return {
+        "periods": periods,
+        "book": {
+            "type": "green",
+            "first_isp": first_isp + 48,
+            "price": 150_000,
+            "volume_wh": 2_000,
+            "supply": [[2_000, 100_000], [1_000, 220_000]],
+            "demand": [[2_000, 200_000], [500, 90_000]],
+        },
+        "parties": [
+            trader
+            | {"name": "Home 1", "bought_wh": 0, "sold_wh": 2_000, "injected_wh": 1_500, "shortage_wh": 500}
+            | {"cost": 0, "receipts": 300_000, "charges": 155_000, "net": 141_000},
+            trader
+            | {"name": "Home 2", "bought_wh": 2_000, "sold_wh": 0, "injected_wh": 0, "shortage_wh": 0}
+            | {"cost": 300_000, "receipts": 0, "charges": 0, "net": -304_000, "metered": False},
+        ],
+        "operator": 163_000,
+    }
 
 
 def congestion(loading_percent: float, violated_isps: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_make_cast_shares_nothing_when_the_seed_is_another():
 
 def test_make_cast_gives_nobody_the_key_of_another():
     cast = make_cast(1, CONNECTIONS, aggregators=3)
-    assert len(set(addresses(cast))) == len(addresses(cast)) == 5 + 3 + 2 * 3
+    assert len(set(addresses(cast))) == len(addresses(cast)) == 6 + 3 + 2 * 3
     assert len({i for p in cast.prosumers for i in (p.connection_id, p.meter_id)}) == 2 * 3
 
 
