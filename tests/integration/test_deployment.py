@@ -23,6 +23,9 @@ from offchain.chain.toolchain import ROOT
 from offchain.domain.errors import DomainError
 from tests.integration.probe import deploy_probe, signers
 
+CONTRACTS = 22
+"""Of the whole suite, with a local currency."""
+
 
 @pytest.fixture(scope="module")
 def node():
@@ -72,7 +75,7 @@ def test_run_deploys_and_records_everything(chain, path):
     record = _deploy(chain, path)
     assert record.complete
     assert record == DeploymentRecord.read(path)
-    assert len(record.contracts) == 15
+    assert len(record.contracts) == CONTRACTS
     market = record.contracts["FlexMarket"]
     assert market.arguments["clearingHouse"] == record.addresses["ClearingHouse"]
     assert market.tx.startswith("0x")
@@ -101,7 +104,7 @@ def test_run_goes_on_and_deploys_nothing_twice_when_it_crashed(chain, path, at, 
     record = _deploy(chain, path)
     assert record.complete
     creations = sum(usage.transactions for (_, function), usage in chain.usage.items() if function == "constructor")
-    assert creations == 15
+    assert creations == CONTRACTS
     Suite.open(chain, path)
 
 
@@ -235,7 +238,7 @@ def test_parameters_are_refused_in_one_line(chain, path, given, message):
 def test_plan_has_every_deployable_contract(chain, path):
     deployment = Deployment(Web3Executor(chain, signers()[0]), path=path)
     created = [step.contract for step in deployment.plan.steps if isinstance(step, Create)]
-    assert len(created) == len(set(created)) == 15
+    assert len(created) == len(set(created)) == CONTRACTS
     assert "create FlexSettlement" in deployment.describe()
 
 
@@ -275,4 +278,4 @@ def test_brownie_script_deploys_what_gridpact_verifies(tmp_path):
         chain = Chain(node.url)
         assert Deployment(Web3Executor(chain, signers()[0]), path=path).run().complete
         assert chain.totals().transactions == 0
-        assert len(Suite.open(chain, path).addresses) == 15
+        assert len(Suite.open(chain, path).addresses) == CONTRACTS

@@ -166,6 +166,7 @@ class OpenSession:
         self.world, self.id, self.terms, self.first_isp = world, session_id, terms, first_isp
         self.times = SessionTimes.of(terms, first_isp)
         self.market = world.market
+        self.opened = world.evm.event("SessionOpened")
         self.pot_id = self.market.potLockId(session_id)
 
     @property

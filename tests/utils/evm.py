@@ -77,6 +77,13 @@ class LocalEvm:
         (found,) = (arguments for event, arguments in self.events if event == name)
         return found
 
+    def storage(self, contract: "Deployed", slot: int) -> int:
+        return self._evm.storage(contract.address, slot)
+
+    def store(self, contract: "Deployed", slot: int, value: int) -> None:
+        """Writes a slot that no sequence of calls would reach in a test's time."""
+        self._evm.insert_account_storage(contract.address, slot, value)
+
     @contextmanager
     def rolled_back(self) -> Iterator[None]:
         """Undoes on leaving what was called inside."""
