@@ -16,7 +16,7 @@ from offchain.flexibility.orders import OrderBook
 from offchain.grid.power_flow import PowerFlowResult
 from offchain.grid.scenario import ZONE
 from offchain.pilot.delivery import Delivery, baselines_of
-from offchain.pilot.planning import DayAhead
+from offchain.pilot.planning import BASELINE, DayAhead
 from offchain.pilot.trading_results import collect_trading, trading_net
 from offchain.pilot.world import World
 from offchain.store.readings import energy_matrix
@@ -103,6 +103,7 @@ def collect(
             "after": _congestion(world, after),
         },
         "energy_wh": _energy(ahead, delivery, events),
+        "baseline": baseline_quality(world, ahead, book, metered_wh, missing),
         "money_utoken": _money(world, events),
         "trading": trading,
         "chain": _chain(world.chain, missing),
@@ -155,6 +156,35 @@ def _metered(world: World, ahead: DayAhead) -> tuple[np.ndarray, np.ndarray]:
     missing = (matrix[:, :, 0] == MISSING).T
     net_wh = (matrix[:, :, 0] - matrix[:, :, 1]).T
     return np.where(missing, ahead.baseline_wh, net_wh), missing
+
+
+def baseline_quality(
+    world: World, ahead: DayAhead, book: OrderBook, metered_wh: np.ndarray, missing: np.ndarray
+) -> dict[str, Any]:
+    """How far the baselines were off where nobody was ordered anything: connections without order and gap.
+
+    In the requested ISPs, in the whole day where nothing was requested. Errors are baseline less metered, by the mean
+    size of the metered net consumption of each, and of all of them together.
+    """
+    ordered = {_position(world, order.meter_id) for order in book.orders.values()}
+    requested = np.zeros(0) if ahead.need is None else np.flatnonzero(ahead.need.quantity_wh)
+    isps = requested if requested.size else np.arange(world.day.isp_count)
+    free = [c for c in range(metered_wh.shape[1]) if c not in ordered and not missing[isps, c].any()]
+    metered, error = metered_wh[np.ix_(isps, free)], (ahead.baseline_wh - metered_wh)[np.ix_(isps, free)]
+
+    def percent(wh: float, of_wh: np.ndarray) -> float | None:
+        size = float(np.abs(of_wh).mean()) if of_wh.size else 0.0
+        return round(100 * wh / size, 1) if size else None
+
+    together, error_together = metered.sum(axis=1), error.sum(axis=1)
+    return {
+        "method": BASELINE,
+        "isps": len(isps),
+        "connections": len(free),
+        "bias_percent": percent(float(error_together.mean()), together) if free else None,
+        "cv_rmse_percent": percent(float(np.sqrt((error_together.astype(float) ** 2).mean())), together),
+        "single_cv_rmse_percent": percent(float(np.sqrt((error.astype(float) ** 2).mean())), metered) if free else None,
+    }
 
 
 def _delivered_per_isp(

@@ -25,6 +25,14 @@ SCHEMA = {
     "isps": int,
     "congestion": {"element": str, "before": CONGESTION, "after": CONGESTION},
     "energy_wh": dict.fromkeys(("requested", "ordered", "delivered", "shortfall", "reassigned"), int),
+    "baseline": {
+        "method": str,
+        "isps": int,
+        "connections": int,
+        "bias_percent": float,
+        "cv_rmse_percent": float,
+        "single_cv_rmse_percent": float,
+    },
     "money_utoken": dict.fromkeys(
         (
             "escrowed",

@@ -45,6 +45,14 @@ def pilot_day(*, day: date = DAY, direction: str | None = "UP") -> PilotResult:
             "returned": 4_199_997,
             "residual": -3,
         },
+        "baseline": {
+            "method": "mid_4_of_6@1",
+            "isps": 12,
+            "connections": 70,
+            "bias_percent": -1.5,
+            "cv_rmse_percent": 12.3,
+            "single_cv_rmse_percent": 81.0,
+        },
         "chain": {
             "transactions": 1_234,
             "gas_used": 5_600_000,

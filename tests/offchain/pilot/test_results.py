@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import numpy as np
+
 from offchain.chain.events import Event
-from offchain.pilot.results import SAME_STEP_S, _timeline
+from offchain.pilot.results import SAME_STEP_S, _timeline, baseline_quality
 
 WORLD = SimpleNamespace(cast=SimpleNamespace(names={"0xA": "aggregator A", "0xB": "aggregator B"}))
 
@@ -55,3 +57,38 @@ def test_timeline_tells_what_the_name_leaves_open():
         "orange: market left 5 Wh open",
         "last resort",
     ]
+
+
+def quality(ordered=(), missing=(), requested=(1, 2)):
+    """Four quarter hours of three connections; baselines 100 Wh, metered 90, 120 and -100 Wh."""
+    prosumers = [SimpleNamespace(meter_id=n, position=n) for n in range(3)]
+    world = SimpleNamespace(cast=SimpleNamespace(prosumers=prosumers), day=SimpleNamespace(isp_count=4))
+    need = SimpleNamespace(quantity_wh=np.isin(np.arange(4), requested) * 5) if requested is not None else None
+    ahead = SimpleNamespace(need=need, baseline_wh=np.full((4, 3), 100))
+    book = SimpleNamespace(orders={n: SimpleNamespace(meter_id=n) for n in ordered})
+    gone = np.zeros((4, 3), dtype=bool)
+    for isp, connection in missing:
+        gone[isp, connection] = True
+    return baseline_quality(world, ahead, book, np.tile([90, 120, -100], (4, 1)), gone)
+
+
+def test_baseline_quality_is_of_connections_without_an_order():
+    found = quality(ordered=[2])
+    assert (found["connections"], found["isps"]) == (2, 2)
+    assert found["bias_percent"] == round(-1_000 / 210, 1)  # 10 and -20 Wh of 90 and 120
+    assert found["cv_rmse_percent"] == round(1_000 / 210, 1)
+    assert found["single_cv_rmse_percent"] == round(100 * 250**0.5 / 105, 1)
+
+
+def test_baseline_quality_leaves_connections_out_when_readings_are_missing_in_the_request():
+    assert quality(missing=[(1, 0)])["connections"] == 2
+    assert quality(missing=[(0, 0)])["connections"] == 3
+
+
+def test_baseline_quality_is_of_the_whole_day_when_nothing_was_requested():
+    assert quality(requested=None)["isps"] == quality(requested=())["isps"] == 4
+
+
+def test_baseline_quality_is_unknown_when_everybody_was_ordered():
+    found = quality(ordered=[0, 1, 2])
+    assert found["connections"] == 0 and found["bias_percent"] is found["cv_rmse_percent"] is None
