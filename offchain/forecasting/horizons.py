@@ -1,0 +1,57 @@
+"""Horizons: when a forecast is issued, in which steps it speaks, and how far it reaches."""
+
+from dataclasses import dataclass
+
+from offchain.domain.errors import DomainError
+
+MINUTES_PER_ISP = 15
+MINUTES_PER_DAY = 1_440
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What a forecast covers, seen from the moment it is issued.
+
+    Attributes
+    ----------
+    name : str
+    step_isps : int
+        Length of a step in ISPs; steps begin at whole multiples of it, counted from 1970 UTC.
+    steps : int
+        Steps after the issue, or 0 for all steps of the next local day (23, 24 or 25 hours).
+    issue_minute : int
+        Local minute of the day of issue, for forecasts of the next day; others are issued at every step.
+    """
+
+    name: str
+    step_isps: int
+    steps: int
+    issue_minute: int = 0
+
+    @property
+    def step_minutes(self) -> int:
+        return self.step_isps * MINUTES_PER_ISP
+
+    @property
+    def steps_per_day(self) -> int:
+        """Steps of a day on which clocks do not change."""
+        return MINUTES_PER_DAY // self.step_minutes
+
+    @property
+    def next_day(self) -> bool:
+        """Whether it speaks of a whole local day."""
+        return self.steps == 0
+
+
+DAY_AHEAD = Horizon("day_ahead", step_isps=4, steps=0, issue_minute=11 * 60)
+INTRADAY = Horizon("intraday", step_isps=2, steps=8)
+HOUR_AHEAD = Horizon("hour_ahead", step_isps=1, steps=4)
+
+HORIZONS = {h.name: h for h in (DAY_AHEAD, INTRADAY, HOUR_AHEAD)}
+
+
+def horizon(name: str) -> Horizon:
+    """Horizon by name."""
+    if name not in HORIZONS:
+        raise DomainError(f"unknown horizon {name!r}", hint=f"one of {', '.join(HORIZONS)}")
+    return HORIZONS[name]
