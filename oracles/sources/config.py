@@ -37,13 +37,22 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 """Name of the time zone in which a system writes times without offset."""
 
 
-def _anchored(path: Path, info: ValidationInfo) -> Path:
+def anchored(path: Path, info: ValidationInfo) -> Path:
+    """The path as seen from the folder of the file that names it."""
     folder = (info.context or {}).get("folder")
     return path if folder is None or path.is_absolute() else folder / path
 
 
-SitePath = Annotated[Path, AfterValidator(_anchored)]
+SitePath = Annotated[Path, AfterValidator(anchored)]
 """A path that is relative to the file that names it; who validates says where that is, as context ``folder``."""
+
+
+def _anchored_name(name: str, info: ValidationInfo) -> str:
+    return str(anchored(Path(name), info)) if name.endswith(".toml") else name
+
+
+DataName = Annotated[str, AfterValidator(_anchored_name)]
+"""Name of a map or mapping that comes with the package, or the path of a .toml file as :data:`SitePath`."""
 
 
 class Secret(BaseModel, extra="forbid", frozen=True):

@@ -41,7 +41,7 @@ from offchain.domain.curves import MISSING
 from offchain.domain.errors import AdapterError, PermanentError
 from offchain.domain.isp import ISPS_PER_HOUR, SECONDS_PER_ISP, MarketDay
 from oracles.clock import Clock
-from oracles.sources.config import MeterId
+from oracles.sources.config import DataName, MeterId, SitePath
 from oracles.sources.port import IntervalEnergy
 from oracles.sources.tabular import (
     BadLine,
@@ -289,8 +289,8 @@ class CsvSourceConfig(BaseModel, extra="forbid", frozen=True):
     in the file, or of the one meter of a file that names none.
     """
 
-    path: Path
-    mapping: str
+    path: SitePath
+    mapping: DataName
     meters: dict[str, MeterId] = Field(min_length=1)
     pattern: str = "*.csv"
     watch_every_s: float | None = Field(default=None, ge=1)

@@ -7,14 +7,13 @@ judged by what was known when it was made.
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 from pydantic import BaseModel, Field, model_validator
 
 from offchain.domain.errors import TransientError
 from oracles.clock import Clock, unix
-from oracles.sources.config import Secret, Zone
+from oracles.sources.config import DataName, Secret, SitePath, Zone
 from oracles.sources.external_mapping import ExternalMapping
 from oracles.sources.feeds import Document, Feed, FileFeed, HttpFeed
 from oracles.sources.port import ExternalValue, Quantity
@@ -118,8 +117,8 @@ class ExternalSourceConfig(BaseModel, extra="forbid", frozen=True):
     """
 
     series: str = Field(min_length=1)
-    mapping: str
-    file: Path | None = None
+    mapping: DataName
+    file: SitePath | None = None
     url: str | None = None
     params: dict[str, str] = {}
     headers: dict[str, str] = {}

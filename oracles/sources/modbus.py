@@ -15,7 +15,7 @@ from pymodbus.pdu import ModbusPDU
 
 from offchain.domain.errors import AdapterError, PermanentError, TransientError
 from oracles.clock import Clock, unix
-from oracles.sources.config import MeterId
+from oracles.sources.config import DataName, MeterId
 from oracles.sources.port import MeterReading, Observation
 from oracles.sources.register_map import Block, Readout, RegisterMap, Table, load_register_map
 
@@ -303,7 +303,7 @@ class ModbusDeviceConfig(BaseModel, extra="forbid", frozen=True):
     port: int = Field(default=502, ge=1, le=65_535)
     framing: Framing = "tcp"
     unit_id: int = Field(default=1, ge=0, le=255)
-    map: str = "reference_meter"
+    map: DataName = "reference_meter"
     meter_id: MeterId | None = None
     serial: str | None = None
     device_id: str | None = Field(default=None, min_length=1)

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from datetime import timedelta
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationInfo, model_validator
 
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, isp_of
@@ -14,7 +16,7 @@ from offchain.store import open_store
 from offchain.store.database import Store
 from offchain.store.readings import readings_of_isp
 from oracles.clock import Clock
-from oracles.sources.config import MeterId
+from oracles.sources.config import MeterId, anchored
 from oracles.sources.csv_file import CsvSourceConfig, EnergyCsvMapping, files_in, read_energy_csv
 from oracles.sources.delivery import Value
 from oracles.sources.port import IntervalEnergy, MeterReading
@@ -80,6 +82,10 @@ class ReplaySource:
         """Nothing to acknowledge: what was stored stays stored."""
 
 
+def _anchored_store(store: str, info: ValidationInfo) -> str:
+    return store if "://" in store else str(anchored(Path(store), info))
+
+
 class ReplayConfig(BaseModel, extra="forbid", frozen=True):
     """Replay of CSV files (``csv``) or of the readings of a store (``store`` with ``start`` and ``end``).
 
@@ -87,7 +93,7 @@ class ReplayConfig(BaseModel, extra="forbid", frozen=True):
     """
 
     csv: CsvSourceConfig | None = None
-    store: str | None = None
+    store: Annotated[str, AfterValidator(_anchored_store)] | None = None
     start: AwareDatetime | None = None
     end: AwareDatetime | None = None
     meters: tuple[MeterId, ...] = ()

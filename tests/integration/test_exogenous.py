@@ -66,7 +66,7 @@ def fresh(request):
 
 
 def config(service, **changes):
-    data = {"series": "DE-LU", "mapping": "awattar", "url": service.url, "timeout_s": 0.3}
+    data = {"series": "DE-LU", "mapping": "awattar", "url": service.url, "timeout_s": 5}
     return ExternalSourceConfig.model_validate(data | changes)
 
 
@@ -205,7 +205,7 @@ def test_fetch_repeats_when_service_is_slow(service):
         await asyncio.sleep(0.6)
 
     service.answers = [slow, Response(json.dumps(PRICES))]
-    assert len(fetched(service)) == 3
+    assert len(fetched(service, timeout_s=0.3)) == 3
 
 
 def test_fetch_waits_as_long_as_service_asks(service, monkeypatch):

@@ -30,7 +30,7 @@ def inverter(**values):
     return SimulatedModel(103, values, {"PhVphA": -1, "A": -1, "Hz": -2, "W": 1, "TmpCab": -1, "WH": 0})
 
 
-def on(models, scenario, **options):
+def on(models, scenario, *, timeout_s=2.0, **options):
     async def run():
         async with SunSpecDeviceSimulator(models, **options) as device:
             framing = options.get("framing", "tcp")
@@ -40,7 +40,7 @@ def on(models, scenario, **options):
                 framing=framing,
                 unit_id=device.unit_id,
                 meter_id=METER.hex(),
-                timeout_s=0.2,
+                timeout_s=timeout_s,
                 device_id="pv",
                 telemetry_every_s=1,
             )
@@ -175,8 +175,8 @@ def test_discover_raises_transient_when_device_is_silent():
         device.fault = None
         return len(await discover(endpoint, config.unit_id))
 
-    assert on([common()], scenario) == 1
-    assert on([common()], scenario, framing="rtu") == 1
+    assert on([common()], scenario, timeout_s=0.3) == 1
+    assert on([common()], scenario, timeout_s=0.3, framing="rtu") == 1
 
 
 def test_telemetry_of_inverter_and_storage_in_our_signs():
@@ -229,13 +229,14 @@ def test_telemetry_values_go_on_when_device_was_silent(caplog):
         source = config.model_copy(update={"telemetry_every_s": 0.5}).telemetry_source(endpoint, SystemClock())
         values = source.values()
         waiting = asyncio.ensure_future(anext(values))
-        await asyncio.sleep(0.3)
+        while "lost" not in caplog.text:
+            await asyncio.sleep(0.01)
         device.fault = None
-        observation = await asyncio.wait_for(waiting, 3)
+        observation = await asyncio.wait_for(waiting, 10)
         await values.aclose()
         return observation
 
-    assert on([common(), inverter()], scenario).device_id == "pv"
+    assert on([common(), inverter()], scenario, timeout_s=0.3).device_id == "pv"
     texts = [record.getMessage() for record in caplog.records if "telemetry of pv" in record.getMessage()]
     assert ["lost" in text for text in texts] == [True, False]
 

@@ -13,7 +13,9 @@ from offchain.domain.errors import PermanentError
 from offchain.domain.isp import MarketDay, isp_start
 from oracles.clock import SimulatedClock
 from oracles.sources.csv_file import CsvSource, CsvSourceConfig, EnergyCsvMapping, read_energy_csv
+from oracles.sources.modbus import ModbusDeviceConfig
 from oracles.sources.port import IntervalEnergy
+from oracles.sources.replay import ReplayConfig
 from oracles.sources.tabular import BadLine, instants, load_mapping
 
 ROME = "Europe/Rome"
@@ -323,3 +325,18 @@ def test_values_raises_when_the_only_file_is_malformed(tmp_path):
     with pytest.raises(PermanentError, match="no column"):
         collect(CsvSource(path, TERNI, METERS, SimulatedClock(isp_start(0))))
     assert "no file" in asyncio.run(CsvSource(tmp_path, TERNI, METERS, None, pattern="*.txt").probe())
+
+
+def test_config_paths_are_relative_to_the_file_that_names_them(tmp_path):
+    context = {"folder": tmp_path}
+    files = {"path": "in", "mapping": "site.toml", "meters": {"a": "01" * 32}}
+    config = CsvSourceConfig.model_validate(files, context=context)
+    assert (config.path, config.mapping) == (tmp_path / "in", str(tmp_path / "site.toml"))
+    shipped = CsvSourceConfig.model_validate(files | {"path": "/in", "mapping": "terni"}, context=context)
+    assert (str(shipped.path), shipped.mapping) == ("/in", "terni")
+    store = {"store": "site.db", "start": "2019-06-14T00:00:00Z", "end": "2019-06-15T00:00:00Z"}
+    assert ReplayConfig.model_validate(store, context=context).store == str(tmp_path / "site.db")
+    url = {**store, "store": "postgresql://db/site"}
+    assert ReplayConfig.model_validate(url, context=context).store == "postgresql://db/site"
+    device = {"host": "h", "meter_id": "01" * 32, "map": "m.toml"}
+    assert ModbusDeviceConfig.model_validate(device, context=context).map == str(tmp_path / "m.toml")

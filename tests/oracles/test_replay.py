@@ -37,7 +37,8 @@ def replayed(source, clock, steps):
         task = asyncio.create_task(consume())
         for step in steps:
             clock.advance_to(start + timedelta(seconds=step))
-            await asyncio.sleep(0.02)
+            while not clock._sleepers and not task.done():  # until the source waits, or has ended
+                await asyncio.sleep(0.001)
             counts.append(len(seen))
         task.cancel()
         return counts
