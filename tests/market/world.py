@@ -23,7 +23,7 @@ from tests.utils.evm import CHAIN_ID, LocalEvm
 
 OPENING = 1_800_000_000 // 900 * 900
 FAR_FUTURE = 2**63
-FUNDS = 10**12
+FUNDS = 10**15
 BUY, SELL = 0, 1
 DSO, PROSUMER_ROLE, MARKET_OPERATOR = 1, 4, 6
 SOLAR = 1
@@ -98,7 +98,7 @@ class MarketWorld:
         self.authority = deploy("AccessGovernor", admin)
         self.participants = deploy("ParticipantRegistry", self.authority)
         self.grid = deploy("GridRegistry", self.authority, self.participants)
-        self.token = deploy("EnergyToken", admin, 10**15)
+        self.token = deploy("EnergyToken", admin, 1_000 * FUNDS)
         self.house = deploy("ClearingHouse", self.authority, self.token)
         self.producers = deploy("ProducerRegistry", self.authority, self.participants, self.grid)
         self.market = deploy("EnergyMarket", self.authority, self.participants, self.grid, self.producers, self.house)
@@ -123,7 +123,7 @@ class MarketWorld:
             )
         for area in (self.area, self.other_area):
             self.grid.declareCongestionPoint(area, 100_000, sender=self.dso.address)
-        self.token.approve(self.house.address, 10**15, sender=admin)
+        self.token.approve(self.house.address, 1_000 * FUNDS, sender=admin)
         self.house.deposit(self.operator.address, FUNDS, sender=admin)
         for trader in self.traders:
             self.enrol(trader)
