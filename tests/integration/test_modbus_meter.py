@@ -1,6 +1,8 @@
 """Meters over real Modbus TCP on loopback: read, wrap, reset, gap, silent, stuck, wrong device, setpoints."""
 
 import asyncio
+import random
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date, timedelta
 from hashlib import sha256
@@ -8,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
+from pymodbus.framer import FramerRTU
 
 from offchain.chain.signatures import metering_domain
-from offchain.domain.errors import DomainError, PermanentError, TransientError
+from offchain.domain.errors import AdapterError, DomainError, PermanentError, TransientError
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.store import open_store
 from offchain.store.readings import readings_of_meter
@@ -645,3 +648,43 @@ def test_config_allows_one_connection_when_frames_are_those_of_a_serial_line():
     config = ModbusDeviceConfig(host="192.0.2.1", meter_id=METERS[0], framing="rtu")
     assert config.endpoint().connections == 1
     assert config.telemetry_source(config.endpoint(), SystemClock()) is None
+
+
+def nonsense(request, framing, rng):
+    """Something that is not the answer, now and then it is."""
+    if framing == "tcp":
+        pdus = [b"\1\x04\x04\0\1\0\2", b"\1\x04\xff\0\1", b"\1\x03\x02\0\1", b"\1\x04", b"\1\x84" + rng.randbytes(1)]
+        lengths = [len(pdu := rng.choice(pdus)), 0, 65_535, len(pdu) + 1]
+        frame = request[:2] + b"\0\0" + rng.choices(lengths, [9, 1, 1, 1])[0].to_bytes(2) + pdu
+    else:
+        pdu = rng.choice([b"\1\x04\x04\0\1\0\2", b"\2\x04\x04\0\1\0\2", b"\1\x04\xff\0", b"\1\x84" + rng.randbytes(1)])
+        frame = pdu + FramerRTU.compute_CRC(pdu).to_bytes(2)
+    return rng.choices([frame, rng.randbytes(20), b""], [8, 1, 1])[0]
+
+
+@pytest.mark.parametrize("framing", ["tcp", "rtu"])
+def test_read_raises_nothing_but_our_errors_when_device_talks_nonsense(framing):
+    rng, outcomes = random.Random(7), Counter()
+
+    async def answer(reader, writer):
+        while request := await reader.read(300):
+            writer.write(nonsense(request, framing, rng))
+            if rng.random() < 0.1:
+                break
+        writer.close()
+
+    async def scenario():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what the library cannot decode
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with ModbusEndpoint("127.0.0.1", port, connections=1, timeout_s=0.03, framing=framing) as endpoint:
+            for _ in range(80):
+                try:
+                    words = await asyncio.wait_for(endpoint.read(1, "input", 0, 2), 5)
+                    outcomes[tuple(words)] += 1
+                except AdapterError as error:
+                    outcomes[type(error)] += 1
+        server.close()
+
+    asyncio.run(scenario())
+    assert set(outcomes) == {(1, 2), TransientError, PermanentError}
