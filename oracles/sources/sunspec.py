@@ -311,7 +311,7 @@ class SunSpecTelemetrySource:
     model_ids : tuple of int
         Models that are read; empty takes inverter and storage models, or the meter models when there are none.
     serial : str or None
-        Only models of the device with this serial number.
+        Which of several meters behind the unit.
     """
 
     def __init__(
@@ -357,7 +357,8 @@ class SunSpecTelemetrySource:
         mine = [
             model
             for model in models
-            if any(point.quantity for point in model.points) and self.serial in (None, model.identity.serial)
+            if any(point.quantity for point in model.points)
+            and (self.serial in (None, model.identity.serial) or model.definition.kind != "meter")
         ]
         if self.model_ids:
             chosen = [model for model in mine if model.model_id in self.model_ids]

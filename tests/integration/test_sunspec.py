@@ -211,6 +211,20 @@ def test_telemetry_of_meter_follows_its_sign(positive, expected):
     assert [o.value for o in observations if o.quantity is Quantity.ACTIVE_POWER] == [expected]
 
 
+def test_telemetry_is_of_inverter_and_of_the_meter_with_the_serial():
+    chain = [common("INV"), inverter(), common("M-1"), meter(W=1_000), common("M-2"), meter(W=2_000)]
+
+    async def scenario(_, endpoint, config):
+        powers = []
+        for models in ((), (203,)):
+            chosen = config.model_copy(update={"serial": "M-2", "telemetry_models": models})
+            observations = await chosen.telemetry_source(endpoint, SystemClock()).read()
+            powers += [o.value for o in observations if o.quantity is Quantity.ACTIVE_POWER]
+        return powers
+
+    assert on(chain, scenario) == [-4_200, 2_000]
+
+
 def test_telemetry_leaves_out_what_is_not_implemented():
     chain = [common(), SimulatedModel(213, {"W": math.nan, "Hz": 49.5}), SimulatedModel(713, {"SoC": 5}, length=6)]
 
