@@ -25,6 +25,9 @@ Excluded = Annotated[
     Path | None,
     typer.Option(help="CSV of days not to use: day, reason (event, outage, meter change), prosumer or none for all."),
 ]
+FindOutages = Annotated[
+    bool, typer.Option("--find-outages", help="Leave out days with an hour of zeros where that is rare.")
+]
 Group = Annotated[bool, typer.Option("--group", help="All connections of the file as one group.")]
 Event = Annotated[str, typer.Option(help="Local time of the event, such as 17:00-19:00.")]
 Out = Annotated[Path | None, typer.Option(help="Result as .csv, .json or .parquet.")]
@@ -71,6 +74,7 @@ def compute(
     event: Annotated[str | None, typer.Option(help="Local time of the event, such as 17:00-19:00.")] = None,
     group: Group = False,
     excluded: Excluded = None,
+    find_outages: FindOutages = False,
     zone: Zone = "Europe/Berlin",
     country: Country = None,
     out: Out = None,
@@ -87,7 +91,7 @@ def compute(
     from offchain.profiling.tables import write_frame
 
     chosen = baseline_method(method)
-    histories, refused = _histories(readings, zone, country, excluded, prosumer)
+    histories, refused = _histories(readings, zone, country, excluded, find_outages, prosumer)
     market_day = MarketDay.of(day.date(), zone)
     isps = None if event is None else _isps(event, market_day, zone)
     if group:
@@ -140,6 +144,7 @@ def evaluate(
     ] = False,
     group: Group = False,
     excluded: Excluded = None,
+    find_outages: FindOutages = False,
     zone: Zone = "Europe/Berlin",
     country: Country = None,
     out: Out = None,
@@ -160,7 +165,7 @@ def evaluate(
         raise DomainError(f"no such days: {days!r}", hint="working or free")
     chosen = [baseline_method(name) for name in (method or BASELINE_METHODS)]
     begin, end = _positions(event)
-    histories, refused = _histories(readings, zone, country, excluded, None)
+    histories, refused = _histories(readings, zone, country, excluded, find_outages, None)
     kind = DayType(days)
     if group:
         histories = _group(
@@ -209,6 +214,7 @@ def check(
     direction: Annotated[str, typer.Option(help="up: less consumption was ordered; down: more.")] = "up",
     notice: Annotated[str | None, typer.Option(help="Local time of the notice; default two hours before.")] = None,
     excluded: Excluded = None,
+    find_outages: FindOutages = False,
     zone: Zone = "Europe/Berlin",
     country: Country = None,
     as_json: JsonOption = False,
@@ -221,7 +227,7 @@ def check(
 
     if direction.upper() not in Direction.__members__:
         raise DomainError(f"no such direction: {direction!r}", hint="up or down")
-    histories, refused = _histories(readings, zone, country, excluded, None)
+    histories, refused = _histories(readings, zone, country, excluded, find_outages, None)
     market_day = MarketDay.of(day.date(), zone)
     isps = _isps(event, market_day, zone)
     told = None if notice is None else market_day.first_isp + _local_position(_time(notice), market_day, zone)
@@ -243,8 +249,9 @@ def check(
 
 
 def _histories(
-    readings: Path, zone: str, country: str | None, excluded: Path | None, prosumer: str | None
+    readings: Path, zone: str, country: str | None, excluded: Path | None, find_outages: bool, prosumer: str | None
 ) -> tuple[dict[str, "History"], dict[str, str]]:
+    from offchain.baseline.outages import outage_days
     from offchain.domain.errors import DomainError
     from offchain.profiling.tables import read_readings
 
@@ -256,10 +263,12 @@ def _histories(
         histories = {prosumer: histories[prosumer]}
     left_out = {} if excluded is None else _exclusions(excluded)
     holidays = None if country is None else _holidays(country, histories.values())
-    histories = {
-        name: replace(history, excluded={**left_out.get("", {}), **left_out.get(name, {})}, holidays=holidays)
-        for name, history in histories.items()
-    }
+    for name, history in histories.items():
+        found = outage_days(history) if find_outages else {}
+        if found:
+            note(f"{name}: no supply on {', '.join(map(str, found))}")
+        days = {**found, **left_out.get("", {}), **left_out.get(name, {})}
+        histories[name] = replace(history, excluded=days, holidays=holidays)
     return histories, dict(refused)
 
 

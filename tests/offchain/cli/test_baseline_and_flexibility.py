@@ -128,6 +128,20 @@ def test_compute_leaves_days_out_when_they_are_excluded(monkeypatch, capsys, fol
     assert json.loads(out)["baseline_wh"]["home"] == ((2 * weighted + 55) // 110).tolist()
 
 
+def test_compute_leaves_outages_out_when_asked(monkeypatch, capsys, folder, values):
+    cut = values["home"].copy()
+    cut[-96 - 50 : -96 - 40] = 0
+    starts = [isp_start(FIRST + n).isoformat() for n in range(ISPS)]
+    pd.DataFrame({"start": starts, "net_wh": cut}).to_csv(folder / "cut.csv", index=False)
+    arguments = ("baseline", "compute", folder / "cut.csv", "--day", "2016-03-16", "--json")
+    _, with_outage, _ = run(monkeypatch, capsys, *arguments)
+    code, without, err = run(monkeypatch, capsys, *arguments, "--find-outages")
+    assert code == 0 and "no supply on 2016-03-15" in err
+    position = 96 - 45
+    curves = [next(iter(json.loads(out)["baseline_wh"].values())) for out in (with_outage, without)]
+    assert curves[0][position] < curves[1][position]
+
+
 def test_compute_sums_a_group_of_those_that_can_be_used(monkeypatch, capsys, folder):
     code, out, err = run(
         monkeypatch, capsys, "baseline", "compute", folder / "readings.csv", "--day", "2016-03-16", "--group",
