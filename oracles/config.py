@@ -11,13 +11,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, isp_of
 from oracles.normalise import MeteringPoint
 from oracles.sources.config import MeterId, Secret
+from oracles.sources.csv_file import CsvSourceConfig
+from oracles.sources.evse_rest import EvseRestConfig
+from oracles.sources.exogenous import ExternalSourceConfig
 from oracles.sources.modbus import ModbusDeviceConfig
+from oracles.sources.mqtt import MqttConfig
+from oracles.sources.ngsi import NgsiConfig
+from oracles.sources.ocpp_central import OcppConfig
+from oracles.sources.replay import ReplayConfig
 from oracles.sources.sunspec import SunSpecDeviceConfig
 
 
@@ -146,7 +162,59 @@ class SunSpecDevice(SunSpecDeviceConfig):
     kind: Literal["sunspec"]
 
 
-DeviceConfig = Annotated[ModbusDevice | SunSpecDevice, Field(discriminator="kind")]
+class MqttDevice(MqttConfig):
+    kind: Literal["mqtt"]
+
+
+class EvseRestDevice(EvseRestConfig):
+    kind: Literal["evse"]
+
+
+class OcppDevice(OcppConfig):
+    kind: Literal["ocpp"]
+
+
+class NgsiDevice(NgsiConfig):
+    kind: Literal["ngsi"]
+
+
+class CsvDevice(CsvSourceConfig):
+    kind: Literal["csv"]
+
+
+class ReplayDevice(ReplayConfig):
+    kind: Literal["replay"]
+
+
+class ExternalDevice(ExternalSourceConfig):
+    """Weather or prices."""
+
+    kind: Literal["external"]
+
+
+PolledDevice = ModbusDevice | SunSpecDevice
+EventDevice = MqttDevice | EvseRestDevice | OcppDevice | NgsiDevice | CsvDevice | ReplayDevice | ExternalDevice
+
+
+def _at_home(value: Any, folder: Path) -> Any:
+    """A model of a source with its relative paths made relative to the folder of the site file."""
+    if isinstance(value, Path):
+        return value if value.is_absolute() else folder / value
+    if isinstance(value, tuple):
+        return tuple(_at_home(item, folder) for item in value)
+    if isinstance(value, BaseModel):
+        moved = {name: _at_home(getattr(value, name), folder) for name in type(value).model_fields}
+        return value.model_copy(update={n: new for n, new in moved.items() if new != getattr(value, n)})
+    return value
+
+
+def _device_at_home(value: BaseModel, info: ValidationInfo) -> BaseModel:
+    folder = (info.context or {}).get("folder")
+    return value if folder is None else _at_home(value, folder)
+
+
+DeviceConfig = Annotated[PolledDevice | EventDevice, Field(discriminator="kind"), AfterValidator(_device_at_home)]
+KINDS = ("modbus", "sunspec", "mqtt", "evse", "ocpp", "ngsi", "csv", "replay", "external")
 
 
 class BatchingConfig(_Model):
@@ -223,8 +291,9 @@ class SiteConfig(_Model):
         if twice := {meter_id.hex() for meter_id in ids if ids.count(meter_id) > 1}:
             raise ValueError(f"meter {min(twice)} is listed twice")
         for device in self.device:
-            if device.meter_id is not None and device.meter_id not in ids:
-                raise ValueError(f"device names meter {device.meter_id.hex()}, which no [[meter]] describes")
+            meter_id = getattr(device, "meter_id", None)
+            if meter_id is not None and meter_id not in ids:
+                raise ValueError(f"device names meter {meter_id.hex()}, which no [[meter]] describes")
         if self.gateway is None and any(m.signer is None and m.key is None for m in self.meter):
             raise ValueError("no [gateway] key, and meters without a key of their own")
         return self
@@ -267,7 +336,7 @@ _HINTS = {
 
 
 def _problem(path: Path, text: str, error: Any) -> str:
-    location = [part for part in error["loc"] if not (isinstance(part, str) and part in ("modbus", "sunspec"))]
+    location = [part for part in error["loc"] if not (isinstance(part, str) and part in KINDS)]
     field = ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "file"
     words = error["msg"].removeprefix("Value error, ")
     hint = _HINTS.get(error["type"], "")

@@ -27,6 +27,7 @@ from oracles.batching import Batcher
 from oracles.chainlink import ChainLink
 from oracles.clock import Clock, SteadyClock, unix
 from oracles.config import SiteConfig
+from oracles.external import store_external
 from oracles.gateway import SiteGateway
 from oracles.keys import SiteKeys, open_operator
 from oracles.limits import RateLimit
@@ -34,7 +35,7 @@ from oracles.live import LiveChannel
 from oracles.pipeline import IngestReport, MeteringPipeline, Value
 from oracles.registration import DeviceState, Registration
 from oracles.serving import serving
-from oracles.sources.port import EventSource
+from oracles.sources.port import EventSource, ExternalValue
 from oracles.steering import Steering
 from oracles.wiring import Devices, open_devices
 
@@ -223,7 +224,7 @@ class Site:
         pause_s = 0.5
         while True:
             try:
-                report = await asyncio.to_thread(self.pipeline.ingest, values, source=name, limited=limited)
+                report = await asyncio.to_thread(self._ingest, name, values, limited)
             except TransientError as error:
                 self.alarms.set("store", "readings", str(error))
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -232,6 +233,13 @@ class Site:
                 self.alarms.clear("store", "readings")
                 await asyncio.to_thread(self._stored, report, name)
                 return
+
+    def _ingest(self, name: str, values: list[Value | ExternalValue], limited: bool) -> IngestReport:
+        external = [value for value in values if isinstance(value, ExternalValue)]
+        if external:
+            store_external(self.store, external)
+        own = (value for value in values if not isinstance(value, ExternalValue))
+        return self.pipeline.ingest(own, source=name, limited=limited)
 
     async def _save_live(self) -> None:
         await asyncio.to_thread(self.live.save)

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from oracles.clock import Clock
-from oracles.config import ModbusDevice, SiteConfig
+from oracles.config import CsvDevice, ExternalDevice, ModbusDevice, PolledDevice, ReplayDevice, SiteConfig
 from oracles.coordinator import EndpointCoordinator
 from oracles.downlink import ModbusDownlink
 from oracles.sources.modbus import ModbusEndpoint
@@ -36,6 +36,15 @@ async def open_devices(site: SiteConfig, clock: Clock) -> AsyncIterator[Devices]
         endpoints: dict[object, ModbusEndpoint] = {}
         polled: dict[object, list[MeterSource]] = {}
         for number, device in enumerate(site.device, start=1):
+            if not isinstance(device, PolledDevice):
+                name = f"{number}:{device.kind}"
+                source = device.source(clock)
+                if hasattr(source, "aclose"):
+                    stack.push_async_callback(source.aclose)
+                devices.events[name] = source
+                if isinstance(device, CsvDevice | ReplayDevice | ExternalDevice):
+                    devices.unlimited.add(name)
+                continue
             key = device.endpoint_key
             if key not in endpoints:
                 endpoints[key] = await stack.enter_async_context(device.endpoint())

@@ -16,6 +16,7 @@ from offchain.chain.client import Chain
 from offchain.chain.contracts import Suite
 from offchain.chain.deployment import Deployment, Web3Executor
 from offchain.chain.indexer import read_events
+from offchain.chain.signatures import APPROVAL, ENROLMENT, participants_domain, sign, signing_key
 from offchain.chain.signers import mnemonic_signers
 from offchain.domain.curves import unpack_readings
 from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
@@ -197,3 +198,33 @@ def count_on_chain(site: SiteConfig, suite: Suite) -> int:
 
 def load(folder: Path) -> SiteConfig:
     return load_site(folder / "site.toml")
+
+
+def enrol(suite: Suite, keys: dict[bytes, str], from_isp: int) -> list[bytes]:
+    """Register a meter with its key for each of ``keys``, at connections of a prosumer below one congestion point.
+
+    Accounts 3 and 4 of the chain are the DSO and the prosumer. Returns the connections.
+    """
+    operator, registrar, dso, prosumer = mnemonic_signers(MNEMONIC, 4, first=1)
+    domain = participants_domain(suite.chain.chain_id, suite.address("ParticipantRegistry"))
+    suite.send(registrar, "ParticipantRegistry", "registerOrganisation", (dso.address, 1, keccak(b"dso")))
+    message = {
+        "account": prosumer.address,
+        "identityCommitment": keccak(b"prosumer"),
+        "nonce": 0,
+        "deadline": 2**40,
+    }
+    signatures = [
+        sign(struct.digest(domain, message), signing_key(bytes(account.key)))
+        for struct, account in ((APPROVAL, registrar), (ENROLMENT, prosumer))
+    ]
+    arguments = (prosumer.address, message["identityCommitment"], 2**40, registrar.address, *signatures)
+    suite.send(operator, "ParticipantRegistry", "registerProsumer", arguments)
+    point = keccak(b"congestion point")
+    suite.send(dso, "GridRegistry", "declareCongestionPoint", (point, 400_000))
+    connections = []
+    for meter_id, key in keys.items():
+        connections.append(keccak(b"connection" + meter_id))
+        suite.send(dso, "GridRegistry", "registerConnection", (connections[-1], point, prosumer.address, 5_000, 5_000))
+        suite.send(operator, "MeterRegistry", "registerMeter", (meter_id, connections[-1], key, from_isp))
+    return connections
