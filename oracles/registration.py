@@ -107,6 +107,7 @@ class Registration:
         self._operator = operator
         self._keys = dict(keys)
         self._clock = clock
+        self._answered: dict[bytes, str] = {}
         with store.read() as connection:
             self._steps = latest_steps(connection)
         for meter_id in self._keys:
@@ -138,9 +139,14 @@ class Registration:
             if current in (DeviceState.INSTALLED, DeviceState.REGISTERED):
                 if current is DeviceState.INSTALLED:
                     self._take(meter_id, DeviceState.REGISTERED, f"read by {state.operator}")
-                self._take(meter_id, DeviceState.ACCREDITED, f"key {state.device_key}")
+                self._accredit(meter_id, f"key {state.device_key}")
             elif current is DeviceState.SUSPENDED and not self._by_hand(meter_id):
-                self._take(meter_id, DeviceState.ACCREDITED, "in order again")
+                self._accredit(meter_id, "in order again")
+
+    def _accredit(self, meter_id: bytes, detail: str) -> None:
+        self._take(meter_id, DeviceState.ACCREDITED, detail)
+        if (said := self._answered.get(meter_id)) is not None:
+            self.see_probe(meter_id, said)
 
     def _step_back(self, meter_id: bytes, current: DeviceState, failed: DeviceState, why: str) -> None:
         if failed is DeviceState.ACCREDITED and current is DeviceState.INSTALLED:
@@ -150,6 +156,7 @@ class Registration:
 
     def see_probe(self, meter_id: bytes, said: str) -> None:
         """The device answered as expected."""
+        self._answered[meter_id] = said
         if self.state_of(meter_id) is DeviceState.ACCREDITED:
             self._take(meter_id, DeviceState.TESTED, f"answered {said!r}" if said else "answered")
 

@@ -148,7 +148,7 @@ def test_check_is_content_when_all_is_registered(registered):
         ("port = 0", "prot = 0", "no such field"),
         ('serial = "GP00000000000001"', 'serial = "GP00000000000009"', "another meter was installed"),
         ('file = "password"', 'file = "passwort"', "cannot be read"),
-        ("unit_id = 2\n", "unit_id = 99\n", "is the device powered"),
+        ("unit_id = 2\n", "unit_id = 99\n", "unit 99: device failure"),
     ],
 )
 def test_check_names_the_fault_when_something_is_wrong(registered, old, new, says):
