@@ -1,0 +1,193 @@
+"""Steering: orders on chain → schedules of devices → held; cancelled, reassigned, reorganised → the new schedule.
+
+sign: UP less net consumption, DOWN more; orders of other sites and of past days → nothing
+device away → tried again, alarm after a minute, held later; never → expired; killed in between → sent again, once
+readings → feedback with the committed baseline; does not follow → alarm until it does
+"""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from eth_hash.auto import keccak
+
+from offchain.chain.events import Event
+from offchain.domain.curves import pack_baseline, pack_quantities
+from offchain.domain.errors import TransientError
+from offchain.domain.isp import isp_start
+from offchain.store.commands import CommandStatus, commands_covering, get_command
+from offchain.store.curves import CurveRow, insert_curves
+from offchain.store.outbox import dead_letters, open_items
+from offchain.store.readings import ReadingRow
+from oracles.alarms import Alarms
+from oracles.clock import unix
+from oracles.downlink import Acknowledgement
+from oracles.steering import TOPIC, Steering
+
+UP, DOWN = 0, 1
+BASELINE = pack_baseline([500] * 96)
+
+
+class Device:
+    """Takes schedules, when it is there."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.held = []
+        self.away = False
+
+    async def send(self, setpoints):
+        if self.away:
+            raise TransientError("no answer")
+        self.held.append(tuple(setpoints.powers_w))
+        return Acknowledgement(setpoints.meter_id, setpoints.first_isp, len(setpoints.powers_w), unix(self.clock))
+
+
+@pytest.fixture
+def device(clock):
+    return Device(clock)
+
+
+@pytest.fixture
+def alarms(clock):
+    return Alarms(clock)
+
+
+@pytest.fixture
+def steering(store, meter_ids, device, clock, alarms):
+    return Steering(store, meter_ids[:2], {meter_ids[0]: device}, clock, alarms)
+
+
+def event(name, **args):
+    return Event("FlexDispatch", "0x", name, args, 1, "0x", "0x", 0, 0)
+
+
+def ordered(order_id, meter_id, day, quantities, direction=UP, tolerance_bps=1_000):
+    curve = [0] * 96
+    for position, quantity_wh in quantities.items():
+        curve[position] = quantity_wh
+    terms = {
+        "meterId": meter_id,
+        "direction": direction,
+        "dayFirstIsp": day.first_isp,
+        "ispCount": 96,
+        "toleranceBps": tolerance_bps,
+        "baselineHash": keccak(BASELINE),
+    }
+    return event("ProsumerOrdered", prosumerOrderId=order_id, terms=terms, quantitiesWh=pack_quantities(curve))
+
+
+def nonzero(powers_w):
+    return {i: power_w for i, power_w in enumerate(powers_w) if power_w}
+
+
+def deliver(steering):
+    return asyncio.run(steering.deliver())
+
+
+def test_deliver_writes_the_schedule_to_the_device_when_orders_came(steering, device, store, meter_ids, day, clock):
+    steering.learn([ordered(1, meter_ids[0], day, {4: 250, 5: 100}), ordered(2, meter_ids[0], day, {8: 50}, DOWN)])
+    clock.advance_to(clock.now() + timedelta(seconds=3))
+    report = deliver(steering)
+    assert nonzero(device.held[0]) == {4: -1_000, 5: -400, 8: 200}
+    assert (report.held, report.delays_s) == (1, [3])
+    with store.read() as connection:
+        command = commands_covering(connection, day.first_isp)[meter_ids[0]]
+    assert (command.status, command.acknowledged_at) == (CommandStatus.HELD, unix(clock))
+
+
+def test_learn_writes_nothing_when_nothing_changed_or_concerns_the_site(steering, device, meter_ids, day, clock):
+    events = [ordered(1, meter_ids[0], day, {4: 250})]
+    assert (steering.learn(events), steering.learn(events)) == (1, 0)
+    assert steering.learn([*events, ordered(2, meter_ids[3], day, {4: 250})]) == 0
+    deliver(steering)
+    clock.advance_to(isp_start(day.end_isp))
+    assert steering.learn([*events, ordered(3, meter_ids[0], day, {5: 1})]) == 0
+    assert len(device.held) == 1
+
+
+@pytest.mark.parametrize(
+    ("follow_up", "expected"),
+    [
+        ([event("ProsumerOrderCancelled", prosumerOrderId=1)], {}),
+        ([event("Reassigned", failedOrderId=1, totalTakenWh=pack_quantities([0] * 4 + [150] + [0] * 91))], {4: -400}),
+        (None, {}),  # a reorg took the order itself back
+    ],
+    ids=["cancelled", "reassigned", "reorganised"],
+)
+def test_learn_replaces_the_schedule_when_the_order_changes(steering, device, meter_ids, day, follow_up, expected):
+    order = ordered(1, meter_ids[0], day, {4: 250})
+    steering.learn([order])
+    deliver(steering)
+    assert steering.learn([] if follow_up is None else [order, *follow_up]) == 1
+    deliver(steering)
+    assert [nonzero(powers_w) for powers_w in device.held] == [{4: -1_000}, expected]
+
+
+def test_deliver_tries_again_and_raises_an_alarm_when_the_device_is_away_for_a_minute(
+    steering, device, alarms, meter_ids, day, clock
+):
+    steering.learn([ordered(1, meter_ids[0], day, {40: 250})])
+    device.away = True
+    for _ in range(90):
+        deliver(steering)
+        if list(alarms):
+            break
+        clock.advance_to(clock.now() + timedelta(seconds=1))
+    (alarm,) = alarms
+    assert (alarm.kind, alarm.subject) == ("schedule not acknowledged", meter_ids[0].hex())
+    assert 60 <= alarm.since - day.first_isp * 900 <= 76
+    device.away = False
+    clock.advance_to(clock.now() + timedelta(seconds=20))
+    assert deliver(steering).held == 1
+    assert list(alarms) == []
+
+
+def test_deliver_gives_up_when_the_day_is_over(steering, device, store, meter_ids, day, clock):
+    steering.learn([ordered(1, meter_ids[0], day, {40: 250})])
+    device.away = True
+    deliver(steering)
+    clock.advance_to(isp_start(day.end_isp))
+    assert deliver(steering).expired == 1
+    with store.read() as connection:
+        (letter,) = dead_letters(connection)
+        assert get_command(connection, letter.subject_id).status is CommandStatus.EXPIRED
+
+
+def test_deliver_sends_what_was_written_when_restarted(steering, store, device, alarms, meter_ids, day, clock):
+    steering.learn([ordered(1, meter_ids[0], day, {4: 250})])
+    restarted = Steering(store, meter_ids[:2], {meter_ids[0]: device}, clock, alarms)
+    assert (deliver(restarted).held, deliver(restarted).held) == (1, 0)
+    with store.read() as connection:
+        assert open_items(connection, TOPIC) == []
+
+
+def test_deliver_sends_only_the_newer_schedule_when_two_wait(steering, device, meter_ids, day):
+    order = ordered(1, meter_ids[0], day, {4: 250})
+    steering.learn([order])
+    steering.learn([order, ordered(2, meter_ids[0], day, {6: 25})])
+    deliver(steering)
+    assert [nonzero(powers_w) for powers_w in device.held] == [{4: -1_000, 6: -100}]
+
+
+def reading(meter_id, isp, import_wh):
+    return ReadingRow(meter_id, isp, import_wh, 0, 0, b"", 0, "modbus")
+
+
+def test_feedback_raises_an_alarm_until_the_device_follows(steering, store, alarms, meter_ids, day):
+    with store.write() as connection:
+        insert_curves(connection, [CurveRow("baseline", "m", meter_ids[0], day.first_isp, 96, BASELINE, 1)])
+    steering.learn([ordered(1, meter_ids[0], day, {4: 200, 5: 200})])
+    (bad,) = steering.feedback([reading(meter_ids[0], day.first_isp + 4, 480)])
+    assert (bad.due_wh, bad.delivered_wh) == (200, 20)
+    assert [alarm.kind for alarm in alarms] == ["device does not follow"]
+    (good,) = steering.feedback([reading(meter_ids[0], day.first_isp + 5, 320)])  # 180 of 200 is within 10%
+    assert good.delivered_wh == 180
+    assert list(alarms) == []
+
+
+def test_feedback_says_nothing_when_there_is_no_order_or_no_baseline(steering, alarms, meter_ids, day):
+    steering.learn([ordered(1, meter_ids[0], day, {4: 200})])
+    rows = [reading(meter_ids[0], day.first_isp + 3, 0), reading(meter_ids[0], day.first_isp + 4, 500)]
+    assert steering.feedback(rows) == []
+    assert list(alarms) == []
