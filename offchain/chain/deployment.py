@@ -261,7 +261,7 @@ class Deployment:
             block,
             tx,
             self._executor.deployer,
-            dict(zip(names, self._resolve(step.args), strict=True)),
+            dict(zip(names, map(_as_recorded, self._resolve(step.args)), strict=True)),
             hash_of(bytes.fromhex(artifact["bytecode"][2:])),
             hash_of(code),
         )
@@ -329,3 +329,8 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return run.stdout.strip()
+
+
+def _as_recorded(argument: Any) -> Any:
+    """An argument as the deployment file gives it back: structs are lists there."""
+    return [_as_recorded(part) for part in argument] if isinstance(argument, tuple) else argument

@@ -55,7 +55,7 @@ def deployment(node, tmp_path_factory):
 def test_deploy_prints_json(deployment):
     assert deployment["chain_id"] == 31337
     assert deployment["transactions"] == 42
-    assert len(deployment["contracts"]) == 15
+    assert len(deployment["contracts"]) == 23
 
 
 def test_deploy_verifies_when_everything_is_there(node, deployment):
