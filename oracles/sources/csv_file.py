@@ -204,7 +204,8 @@ def files_in(path: Path, pattern: str) -> list[Path]:
 class CsvSource:
     """Files with energy per quarter hour (implements ``EventSource``).
 
-    Each file is reported as of its time of modification, so that reading it again after a restart says the same.
+    Each file is reported as of its time of modification, so that reading it again after a restart says the same. In
+    a folder a file that is malformed is named in the log and passed over.
 
     Parameters
     ----------
@@ -244,23 +245,23 @@ class CsvSource:
 
     async def values(self) -> AsyncIterator[IntervalEnergy]:
         seen: dict[Path, tuple[int, int]] = {}
+        complaints: dict[Path, str] = {}
         while True:
             for path in self._files():
                 try:
-                    stat = path.stat()
-                    if seen.get(path) == (stat.st_mtime_ns, stat.st_size):
+                    stamp = _stamp(path)
+                    if seen.get(path) == stamp:
                         continue
                     content = await asyncio.to_thread(self._content, path)
-                    seen[path] = stat.st_mtime_ns, stat.st_size
-                except OSError as exc:
-                    log.warning("%s: %s", path, exc.strerror)
-                    continue
                 except AdapterError as error:
-                    if self.watch_every_s is None:
+                    if self.watch_every_s is None and not self.path.is_dir():
                         raise
-                    log.error("%s", error)
-                    seen[path] = stat.st_mtime_ns, stat.st_size
+                    if complaints.get(path) != str(error):
+                        log.error("%s", error)
+                    complaints[path] = str(error)
                     continue
+                seen[path] = stamp
+                complaints.pop(path, None)
                 log_bad_lines(path, content.bad)
                 for value in content.values:
                     yield value
@@ -275,11 +276,17 @@ class CsvSource:
         return files_in(self.path, self.pattern)
 
     def _content(self, path: Path) -> CsvContent:
-        try:
-            reported_at = int(path.stat().st_mtime)
-        except OSError as exc:
-            raise PermanentError(f"{path}: {exc.strerror}", hint="check the path") from exc
-        return read_energy_csv(path, self.mapping, self.meters, reported_at)
+        modified_ns, _ = _stamp(path)
+        return read_energy_csv(path, self.mapping, self.meters, modified_ns // 10**9)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """When a file was modified [ns], and its size: what tells that it has changed."""
+    try:
+        stat = path.stat()
+    except OSError as exc:
+        raise PermanentError(f"{path}: {exc.strerror}", hint="check the path") from exc
+    return stat.st_mtime_ns, stat.st_size
 
 
 class CsvSourceConfig(BaseModel, extra="forbid", frozen=True):

@@ -319,7 +319,16 @@ def test_values_finds_new_and_changed_files_and_passes_over_broken_ones(tmp_path
     assert [r.getMessage().split(":")[1] for r in caplog.records] == [" no column 'Smartmeter_id' (there are"]
 
 
-def test_values_raises_when_the_only_file_is_malformed(tmp_path):
+def test_values_passes_over_malformed_file_of_a_folder_and_ends(tmp_path, caplog):
+    (tmp_path / "1.csv").write_text("broken\n")
+    (tmp_path / "2.csv").write_text(HEADER + "".join(terni_day(date(2019, 6, 14))))
+    assert len(collect(CsvSource(tmp_path, TERNI, METERS, SimulatedClock(isp_start(0))))) == 96
+    assert "1.csv: no column" in caplog.text
+
+
+def test_values_raises_when_the_only_file_is_malformed_or_missing(tmp_path):
+    with pytest.raises(PermanentError, match="No such file"):
+        collect(CsvSource(tmp_path / "none.csv", TERNI, METERS, SimulatedClock(isp_start(0))))
     path = tmp_path / "a.csv"
     path.write_text("x\n")
     with pytest.raises(PermanentError, match="no column"):
