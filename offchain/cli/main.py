@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, market, oracle, pilot, profile
+from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, forecast, market, oracle, pilot, profile
 from offchain.domain.errors import FlexError
 
 UNEXPECTED = 70
@@ -25,6 +25,7 @@ app.command()(pilot.pilot)
 app.command()(audit.audit)
 app.add_typer(oracle.app, name="oracle")
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(forecast.app, name="forecast")
 app.add_typer(profile.app, name="profile")
 app.add_typer(cluster.app, name="cluster")
 app.command()(flexibility.flexibility)

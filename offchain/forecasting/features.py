@@ -5,7 +5,7 @@ expect; so one model serves homes and factories alike.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ WEEKS = 4
 ALIKE_DAYS = 5
 MAX_DELAY_DAYS = 14
 ENVELOPE_DAYS = 14
+SMOOTH_STEPS = 2
 DIMMEST_W_M2 = 10.0
 """Below this clear-sky irradiance nothing is said about cloudiness."""
 
@@ -153,9 +154,12 @@ class _Past:
             self.back += late
         self.week = WEEK * -(-self.back // WEEK)
         alike = self._alike()
-        self.weeks = self._stack(lambda j: self.at(self.day - self.week - WEEK * j), WEEKS)
-        self.likes = self._stack(lambda j: self.at(np.take_along_axis(alike, j[..., None], -1)[..., 0]), ALIKE_DAYS)
-        self.days = self._stack(lambda j: self.at(self.day - self.back - j), RECENT_DAYS)
+        self.steps = [
+            [self.at(self.day - self.week - WEEK * j) for j in range(WEEKS)],
+            [self.at(alike[..., j]) for j in range(ALIKE_DAYS)],
+            [self.at(self.day - self.back - j) for j in range(RECENT_DAYS)],
+        ]
+        self.weeks, self.likes, self.days = (np.stack([known.take(s) for s in steps]) for steps in self.steps)
         pooled = np.concatenate([self.weeks, self.likes])
         self.spread = np.nanstd(pooled, axis=0)
         mean_weeks, mean_likes = np.nanmean(self.weeks, axis=0), np.nanmean(self.likes, axis=0)
@@ -177,9 +181,6 @@ class _Past:
         first = late.sum(axis=-1, keepdims=True)
         wanted = np.minimum(first + np.arange(ALIKE_DAYS), alike.shape[-1] - 1)
         return np.take_along_axis(np.where(late, -1, alike), wanted, axis=-1)
-
-    def _stack(self, steps: Callable[[np.ndarray], np.ndarray], count: int) -> np.ndarray:
-        return np.stack([self.known.take(steps(np.full_like(self.day, j))) for j in range(count)])
 
 
 def _add_days(columns: _Columns, past: _Past) -> None:
@@ -228,6 +229,7 @@ def _add_level(columns: _Columns, past: _Past, horizon: Horizon) -> np.ndarray:
     columns.add("last_4_deviation", np.nanmean(unusual, axis=1)[:, None], linear=True)
     columns.add("trend", (last[:, 0] - last[:, 1])[:, None])
     _add_envelope(columns, past, horizon, last)
+    _add_smoothed(columns, past, per_day)
     columns.add("group_last", np.nanmean(last[:, 0][:, None] - reference, axis=2)[..., None], linear=True)
     return np.broadcast_to(last[:, 0][:, None], reference.shape)
 
@@ -246,6 +248,22 @@ def _add_envelope(columns: _Columns, past: _Past, horizon: Horizon, last: np.nda
     columns.add("share_of_highest", share)
     columns.add("last_by_highest", share * ahead - past.reference, linear=True)
     columns.add("group_share_of_highest", np.nanmean(share, axis=2, keepdims=True))
+
+
+def _add_smoothed(columns: _Columns, past: _Past, per_day: int) -> None:
+    """Earlier days at about the same time: homes do the same things, but not in the same quarter hour."""
+    smooth = past.known.smoothed(SMOOTH_STEPS)
+    weeks, likes, days = (np.stack([smooth.take(s) for s in steps]) for steps in past.steps)
+    pooled = np.concatenate([weeks, likes])
+    columns.add("smooth_weeks_alike", np.nanmean(pooled, axis=0) - past.reference, linear=True)
+    columns.add("smooth_median_weeks_alike", np.nanmedian(pooled, axis=0) - past.reference, linear=True)
+    columns.add("smooth_7_days", np.nanmean(days, axis=0) - past.reference, linear=True)
+    columns.add("smooth_day_1", days[0] - past.reference)
+    lately = np.nanmean(
+        np.stack([smooth.take(past.unknown - 1 - SMOOTH_STEPS - per_day * j) for j in range(1, 8)]), axis=0
+    )
+    now = past.known.take(past.unknown - 1 - np.arange(4))
+    columns.add("last_hour_deviation", np.nanmean(now, axis=1)[:, None] - lately)
 
 
 def _add_calendar(columns: _Columns, past: _Past, horizon: Horizon) -> None:

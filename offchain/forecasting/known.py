@@ -23,10 +23,21 @@ class KnownValues:
         Values, NaN where missing.
     known_until : ndarray of int, shape (n_issues,)
         First step that was not known yet at each issue.
+    reach : int
+        Later steps that a value was computed from, for values that are smoothed.
     """
 
-    def __init__(self, values: np.ndarray, known_until: np.ndarray):
-        self.values, self.known_until = values, known_until
+    def __init__(self, values: np.ndarray, known_until: np.ndarray, *, reach: int = 0):
+        self.values, self.known_until, self.reach = values, known_until, reach
+
+    def smoothed(self, reach: int) -> "KnownValues":
+        """Means over each step and ``reach`` steps on both sides; NaN where all of them are missing."""
+        padded = np.pad(self.values, ((reach, reach), (0, 0)), constant_values=np.nan)
+        count = len(self.values)
+        window = np.stack([padded[offset : offset + count] for offset in range(2 * reach + 1)])
+        number = (~np.isnan(window)).sum(axis=0)
+        mean = np.where(number > 0, np.nansum(window, axis=0) / np.maximum(number, 1), np.nan)
+        return KnownValues(mean, self.known_until, reach=reach)
 
     def take(self, steps: np.ndarray) -> np.ndarray:
         """Values at ``steps``, shape (n_issues, ...); returns shape (n_issues, ..., n_series).
@@ -43,7 +54,7 @@ class KnownValues:
     def check(self, steps: np.ndarray) -> None:
         """Raise :class:`LeakageError` when a step was not known at its issue."""
         limit = self.known_until.reshape(-1, *[1] * (steps.ndim - 1))
-        bad = np.argwhere(steps >= limit)
+        bad = np.argwhere(steps + self.reach >= limit)
         if bad.size:
             where = tuple(bad[0])
-            raise LeakageError(step=int(steps[where]), known_until=int(self.known_until[where[0]]))
+            raise LeakageError(step=int(steps[where]) + self.reach, known_until=int(self.known_until[where[0]]))

@@ -1,0 +1,343 @@
+"""``gridpact forecast``: train models, forecast with them, test them on the past, make a committed run again."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from offchain.cli.output import JsonOption, QuietOption, note, progress_bars, result
+
+if TYPE_CHECKING:
+    from offchain.forecasting.forecast import Forecast
+    from offchain.forecasting.panel import Panel
+
+app = typer.Typer(help="Forecasts of consumption, production and flexibility.", no_args_is_help=True)
+
+DataArgument = Annotated[
+    Path,
+    typer.Argument(help="CSV or Parquet of readings: event_start with its UTC offset, values in _wh, _kwh, _w or _kw."),
+]
+HorizonOption = Annotated[str, typer.Option(help="day_ahead, intraday or hour_ahead.")]
+TargetOption = Annotated[
+    str, typer.Option(help="net_consumption, consumption, production, flexibility_up or flexibility_down.")
+]
+ZoneOption = Annotated[str, typer.Option(help="Time zone of the market day.")]
+CountryOption = Annotated[str, typer.Option(help="Public holidays: country or country-state, for example DE-BY.")]
+SiteOption = Annotated[str | None, typer.Option(help="Latitude,longitude in degrees: for photovoltaics.")]
+SeedOption = Annotated[int, typer.Option(help="The same seed gives the same forecast.", min=0)]
+WorkersOption = Annotated[int, typer.Option(help="Processes.", min=1)]
+ModelsOption = Annotated[Path, typer.Option(help="Folder of the trained models.")]
+OutOption = Annotated[Path | None, typer.Option(help="File to write: .csv, .json or .parquet.")]
+PlotOption = Annotated[Path | None, typer.Option(help="Picture to draw, for example forecast.png.")]
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    name: Annotated[str, typer.Option(help="Name of the model; a new version of it is stored.")] = "all",
+    horizon: HorizonOption = "day_ahead",
+    target: TargetOption = "net_consumption",
+    models: ModelsOption = Path("build/models"),
+    until: Annotated[str | None, typer.Option(help="Only readings before this time, ISO 8601 with offset.")] = None,
+    zone: ZoneOption = "Europe/Berlin",
+    country: CountryOption = "DE",
+    site: SiteOption = None,
+    seed: SeedOption = 1,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model of a group on its readings and store it."""
+    from offchain.domain.isp import isp_of, isp_start
+    from offchain.forecasting.experts import Settings
+    from offchain.forecasting.forecaster import train as train_model
+    from offchain.forecasting.horizons import horizon as horizon_of
+    from offchain.forecasting.model_store import save_model
+
+    panel = _panel(data, target, zone, country, site, quiet)
+    if until is not None:
+        panel = panel.until(isp_of(_moment(until)))
+    with progress_bars(quiet) as progress:
+        progress("training", 0, 1)
+        model = train_model(panel, horizon_of(horizon), target=target, settings=Settings(seed=seed))
+        progress("training", 1, 1)
+    path = save_model(models, name, model)
+    important = model.explain(8)
+    answer = {
+        "model": model.model_id,
+        "file": str(path),
+        "series": len(model.ids),
+        "trained_until": isp_start(model.trained_until_isp).isoformat(),
+        "inputs_sha256": model.inputs_sha256,
+        "importance": {feature: round(share, 4) for feature, share in important},
+    }
+    lines = [f"{feature:32} {share:6.1%}" for feature, share in important]
+    text = "\n".join([f"{model.model_id} of {len(model.ids)} series: {path}", "what it looks at most:", *lines])
+    result(answer, text, as_json)
+
+
+@app.command()
+def predict(
+    data: DataArgument,
+    issued_at: Annotated[str, typer.Option(help="Moment of issue, ISO 8601 with offset; later readings are not used.")],
+    name: Annotated[str | None, typer.Option(help="Stored model to use; without it one is trained on the way.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version of the stored model; the latest without.", min=1)] = None,
+    models: ModelsOption = Path("build/models"),
+    horizon: HorizonOption = "day_ahead",
+    target: TargetOption = "net_consumption",
+    zone: ZoneOption = "Europe/Berlin",
+    country: CountryOption = "DE",
+    site: SiteOption = None,
+    seed: SeedOption = 1,
+    workers: WorkersOption = 1,
+    out: OutOption = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Where to keep the record of the run that `verify` needs (without --name).")
+    ] = None,
+    plot: PlotOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecast what follows a moment, with what was known by then."""
+    from offchain.domain.errors import DomainError
+    from offchain.forecasting.experts import Settings
+    from offchain.forecasting.forecaster import predict as predict_with
+    from offchain.forecasting.horizons import horizon as horizon_of
+    from offchain.forecasting.model_store import load_model
+    from offchain.forecasting.parallel import PART, ManyForecasts
+    from offchain.forecasting.verification import run_forecast
+
+    issued_s = int(_moment(issued_at).timestamp())
+    panel = _panel(data, target, zone, country, site, quiet)
+    run = None
+    if name is not None:
+        if record is not None:
+            raise DomainError("a stored model leaves no record", hint="leave --name out to train on the way")
+        model = load_model(models, name, version)
+        forecast = predict_with(model, panel, issued_s)
+        many = ManyForecasts([forecast], [model], forecast.problems)
+    else:
+        with progress_bars(quiet) as progress, _executor(workers) as executor:
+            run, many = run_forecast(
+                panel,
+                horizon_of(horizon),
+                issued_s,
+                target=target,
+                settings=Settings(seed=seed),
+                part=PART,
+                executor=executor,
+                progress=progress,
+            )
+    table = many.to_frame()
+    for series, reason in many.problems.items():
+        note(f"no forecast of {series}: {reason}")
+    if record is not None and run is not None:
+        _write_text(record, run.to_json() + "\n")
+    if out is not None:
+        _write(many.forecasts, table, out)
+    if plot is not None:
+        from offchain.forecasting.plots import plot_forecast
+
+        note(f"plot: {plot_forecast(many.forecasts[0], plot, zone=zone)}")
+    answer = {
+        "forecasts": [f.to_dict() for f in many.forecasts],
+        "problems": many.problems,
+        "run_sha256": run.digest().hex() if run else None,
+    }
+    total = table.groupby("event_start")[["p10_wh", "p50_wh", "p90_wh"]].sum().reset_index()
+    lines = [f"{'start':25} {'P50 of all, kWh':>16}"]
+    lines += [
+        f"{row.event_start.tz_convert(zone).isoformat():25} {row.p50_wh / 1_000:16.2f}" for row in total.itertuples()
+    ]
+    lines.append(f"{table.series.nunique()} series" + (f", run {run.digest().hex()}" if run else ""))
+    result(answer, "\n".join(lines), as_json)
+
+
+@app.command()
+def backtest(
+    data: DataArgument,
+    test_from: Annotated[str, typer.Option(help="Start of the test period, ISO 8601 with offset.")],
+    horizon: Annotated[list[str] | None, typer.Option(help="Horizon; may be given several times. All without.")] = None,
+    target: TargetOption = "net_consumption",
+    groups: Annotated[
+        Path | None, typer.Option(help='JSON file of groups: {"homes": ["h1", "h2"], ...}; one group without.')
+    ] = None,
+    every: Annotated[int, typer.Option(help="Use every so-many-th moment of issue.", min=1)] = 1,
+    retrain_days: Annotated[int | None, typer.Option(help="Train again after so many days.", min=1)] = None,
+    zone: ZoneOption = "Europe/Berlin",
+    country: CountryOption = "DE",
+    site: SiteOption = None,
+    seed: SeedOption = 1,
+    out: OutOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Folder for pictures, one per group and horizon.")] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecast a past period as it would have been done, and compare with weekly naive and persistence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from offchain.domain.isp import isp_of
+    from offchain.forecasting import backtest as module
+    from offchain.forecasting.experts import Settings
+    from offchain.forecasting.horizons import HORIZONS
+    from offchain.forecasting.horizons import horizon as horizon_of
+
+    panel = _panel(data, target, zone, country, site, quiet)
+    members = _groups(groups) or {"all": list(panel.ids)}
+    results = []
+    with progress_bars(quiet) as progress:
+        for name in horizon or HORIZONS:
+            results += module.backtest(
+                panel,
+                horizon_of(name),
+                test_from_isp=isp_of(_moment(test_from)),
+                groups=members,
+                targets=dict.fromkeys(members, target),
+                every=every,
+                retrain_days=retrain_days,
+                settings=Settings(seed=seed),
+                progress=progress,
+            )
+    scores = module.table(results)
+    if out is not None:
+        _write_table(scores, out)
+    if plot is not None:
+        from offchain.forecasting.plots import plot_backtest
+
+        for one in results:
+            path = plot / f"{one.group}_{one.horizon.name}.png"
+            note(f"plot: {plot_backtest(one, path, zone=zone)}")
+    if as_json:
+        result(json.loads(scores.to_json(orient="records")), "", True)
+        return
+    table = Table(title="Backtest, medians over the series")
+    columns = (
+        "relative_mae",
+        "relative_mae_weekly_naive",
+        "relative_mae_persistence",
+        "relative_pinball",
+        "rcrps",
+        "coverage",
+    )
+    for title in ("horizon", "group", "series", "MAE", "weekly naive", "persistence", "pinball", "rCRPS", "P10-P90"):
+        table.add_column(title, justify="left" if title in ("horizon", "group") else "right")
+    for row in scores.to_dict("records"):
+        numbers = [f"{row[c]:.4f}" for c in columns[:-1]] + [f"{row['coverage']:.1%}"]
+        table.add_row(row["horizon"], row["group"], str(row["series"]), *numbers)
+    Console().print(table)
+
+
+@app.command()
+def verify(
+    data: DataArgument,
+    record: Annotated[Path, typer.Option(help="Record of the run, as `predict --record` wrote it.")],
+    committed: Annotated[
+        str | None, typer.Option(help="Digest of the run that the chain holds (data hash of the commitment), hex.")
+    ] = None,
+    zone: ZoneOption = "Europe/Berlin",
+    country: CountryOption = "DE",
+    site: SiteOption = None,
+    workers: WorkersOption = 1,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a forecast run again from the readings and compare; exit 1 naming the first difference."""
+    from offchain.domain.errors import AuditMismatchError, PermanentError
+    from offchain.forecasting.verification import Run, verify_run
+
+    if not record.exists():
+        raise PermanentError(f"{record}: no such file", hint="forecast predict --record writes it")
+    run = Run.from_json(record.read_text(encoding="utf-8"))
+    differences = []
+    if committed is not None and committed.removeprefix("0x").lower() != run.digest().hex():
+        differences.append(f"record: its digest is {run.digest().hex()}, committed was {committed}")
+    if not differences:
+        panel = _panel(data, run.target, zone, country, site, quiet)
+        with progress_bars(quiet) as progress, _executor(workers) as executor:
+            differences = verify_run(run, panel, executor=executor, progress=progress)
+    answer = {"run_sha256": run.digest().hex(), "method": run.method, "ok": not differences, "differences": differences}
+    if as_json or not differences:
+        result(answer, f"the same: run {run.digest().hex()}, {run.method}, inputs {run.inputs}", as_json)
+    if differences:
+        raise AuditMismatchError(f"forecast run differs: {differences[0]}")
+
+
+def _panel(data: Path, target: str, zone: str, country: str, site: str | None, quiet: bool) -> "Panel":
+    from offchain.domain.errors import DomainError
+    from offchain.forecasting.panel import Panel, Site
+    from offchain.store.importing import read_series
+
+    place = None
+    if site is not None:
+        try:
+            latitude, longitude = (float(part) for part in site.split(","))
+        except ValueError as exc:
+            raise DomainError(f"site {site!r} is not latitude,longitude", hint="for example 51.2,10.4") from exc
+        place = Site(latitude, longitude)
+    block, report = read_series(data, negative=target == "net_consumption")
+    if not quiet:
+        for line in report.lines():
+            note(line)
+    return Panel(block.ids, block.first_isp, block.values, zone, country, place)
+
+
+def _moment(text: str) -> datetime:
+    from offchain.domain.errors import DomainError
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise DomainError(f"{text!r} is not a time", hint="write 2016-10-31T11:00:00+01:00") from exc
+    if moment.tzinfo is None:
+        raise DomainError(f"{text!r} has no time zone", hint="write 2016-10-31T11:00:00+01:00")
+    return moment
+
+
+def _executor(workers: int):
+    from contextlib import nullcontext
+
+    from offchain.forecasting.parallel import InProcess, process_pool
+
+    return process_pool(workers) if workers > 1 else nullcontext(InProcess())
+
+
+def _groups(path: Path | None) -> dict[str, list[str]] | None:
+    from offchain.domain.errors import DomainError, PermanentError
+
+    if path is None:
+        return None
+    if not path.exists():
+        raise PermanentError(f"{path}: no such file")
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [str(m) for m in members] for name, members in groups.items()}
+    except (ValueError, AttributeError, TypeError) as exc:
+        raise DomainError(f"{path}: not a JSON object of lists of series", hint='{"homes": ["h1", "h2"]}') from exc
+
+
+def _write(forecasts: "list[Forecast]", table, path: Path) -> None:
+    if path.suffix == ".json":
+        _write_text(path, json.dumps([f.to_dict() for f in forecasts], indent=2) + "\n")
+    else:
+        _write_table(table, path)
+
+
+def _write_table(table, path: Path) -> None:
+    from offchain.domain.errors import DomainError
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    elif path.suffix == ".json":
+        _write_text(path, table.to_json(orient="records", indent=2) + "\n")
+    else:
+        raise DomainError(f"{path}: no such format", hint="end its name in .csv, .json or .parquet")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
