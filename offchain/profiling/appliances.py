@@ -27,10 +27,10 @@ FLATNESS = 0.06
 PLATEAUS_A_YEAR = 20
 """Plateaus that show an appliance of up to 3 kW; one of more power needs fewer, down to ``LEAST_PLATEAUS``."""
 LEAST_PLATEAUS = 8
-MOST_APPLIANCES = 3
+MOST_APPLIANCES = 4
 POWER_WINDOW = 0.06
 """Heights within this share of each other are one power."""
-APART = 0.2
+APART = 0.08
 REST_SCALE_W = 200.0
 BELOW_BASE_COST = 4.0
 SWITCHING_COST = 2.0
@@ -38,6 +38,7 @@ CHARGER_PULSE = 0.25
 OTHER_PULSE = 0.4
 """Share of the power that a pulse without plateau must have."""
 LEAST_PULSE_W = 2_500.0
+ABOVE_OTHERS = 1.1
 
 
 def base_load(load_w: np.ndarray) -> np.ndarray:
@@ -58,7 +59,7 @@ def steady_powers(load_w: np.ndarray) -> list[float]:
     Returns
     -------
     list of float
-        At most three; two powers are at least 20% apart.
+        At most four; two powers are at least 8% apart.
     """
     heights = np.sort(np.concatenate([_rises(load_w), _rises(load_w[::-1])]))
     years = load_w.size / (366 * QUARTER_HOURS)
@@ -144,24 +145,29 @@ def appliance_power(
     for i in np.argsort(powers_w)[::-1]:
         used[:, i] = np.where(on[:, i], np.minimum(powers_w[i], room), 0.0)
         room -= used[:, i]
-    # First the ends of runs, then pulses of chargers, then those of the others: a pulse has no plateau to tell
-    # by, and chargers have the larger ones.
     for i, power in enumerate(powers_w):
         first, end = runs(on[:, i])
         for edge, beyond in ((first - 1, first - 2), (end, end + 1)):
             inside = (edge >= 0) & (edge < load_w.size)
             _move(room, used[:, i], power, edge[inside], np.clip(beyond[inside], 0, load_w.size - 1), 0.0)
-    every = np.arange(load_w.size)
+    # Then pulses, which have no plateau to tell by. Chargers come first, with what no other appliance that runs at
+    # the time of year explains; each of the others gets those within half a day of its runs.
+    at = np.arange(load_w.size)
+    others = [i for i in range(len(powers_w)) if not tops_up[i]]
+    explained = np.max([np.where(_near(on[:, i]), powers_w[i], 0.0) for i in others] or [np.zeros(at.size)], axis=0)
     for i in sorted(range(len(powers_w)), key=lambda i: (not tops_up[i], -powers_w[i])):
-        least = max(LEAST_PULSE_W, CHARGER_PULSE * powers_w[i]) if tops_up[i] else OTHER_PULSE * powers_w[i]
-        near = every if tops_up[i] else every[_near(on[:, i])]
-        before, after = np.maximum(every - 1, 0), np.minimum(every + 1, every[-1])
-        lower = np.where(room[before] < room[after], before, after)
-        _move(room, used[:, i], powers_w[i], near, lower[near], least)
+        if tops_up[i]:
+            least = np.maximum(max(LEAST_PULSE_W, CHARGER_PULSE * powers_w[i]), ABOVE_OTHERS * explained)
+        else:
+            least = np.where(_near(on[:, i]), OTHER_PULSE * powers_w[i], np.inf)
+        before, after = np.maximum(at - 1, 0), np.minimum(at + 1, at[-1])
+        _move(room, used[:, i], powers_w[i], at, np.where(room[before] < room[after], before, after), least)
     return used
 
 
-def _move(room: np.ndarray, used: np.ndarray, power: float, at: np.ndarray, beside: np.ndarray, least: float) -> None:
+def _move(
+    room: np.ndarray, used: np.ndarray, power: float, at: np.ndarray, beside: np.ndarray, least: float | np.ndarray
+) -> None:
     """What stands out over a neighbour goes from the rest to the appliance."""
     step = room[at] - room[beside]
     moved = np.where(step > least, np.clip(step, 0.0, power - used[at]), 0.0)
