@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed
 
 from offchain.domain.errors import DomainError, TransientError
 from oracles.clock import Clock, unix
-from oracles.sources.ocpp_station import stamp
+from oracles.sources.ocpp_station import answer_of, stamp
 
 ANSWER_S = 30.0
 
@@ -229,8 +229,8 @@ class SimulatedChargePoint:
         async with self._sending:
             while self.unsent and self._link is not None:
                 try:
-                    response = await self._link.call(self.unsent[0](), suppress=False)
-                except (ConnectionClosed, TimeoutError, OCPPError):
+                    response = await answer_of(self._link, self.unsent[0]())
+                except (ConnectionClosed, ConnectionError, TimeoutError, OCPPError):
                     return
                 self.unsent.popleft()
                 if isinstance(response, ocpp.v16.call_result.StartTransaction):

@@ -285,10 +285,10 @@ class Station:
         """Send a command and return the answer when it is one of the accepted."""
         what = type(request).__name__
         try:
-            response = await link.call(request, suppress=False)
+            response = await answer_of(link, request)
         except TimeoutError as exc:
             raise TransientError(f"{self.where}: no answer to {what}") from exc
-        except ConnectionClosed as exc:
+        except (ConnectionClosed, ConnectionError) as exc:
             raise TransientError(f"{self.where}: connection lost during {what}") from exc
         except (NotImplementedError, NotSupportedError) as exc:
             raise PermanentError(f"{self.where}: does not know {what}") from exc
@@ -298,6 +298,21 @@ class Station:
         if status not in accepted:
             raise PermanentError(f"{self.where}: {what} refused: {status}")
         return response
+
+
+async def answer_of(link: Any, request: Any) -> Any:
+    """Answer to a request; raises ``ConnectionError`` as soon as the connection is gone, which the library does not."""
+    calling = asyncio.ensure_future(link.call(request, suppress=False))
+    closing = asyncio.ensure_future(link._connection.wait_closed())
+    try:
+        await asyncio.wait({calling, closing}, return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done():
+            raise ConnectionError("connection closed")
+        return calling.result()
+    finally:
+        calling.cancel()
+        closing.cancel()
+        await asyncio.gather(calling, closing, return_exceptions=True)
 
 
 def seconds(text: str) -> int:

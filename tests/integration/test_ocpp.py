@@ -365,6 +365,53 @@ def test_command_raises_when_charge_point_is_not_there(tmp_path):
     scenario(work)
 
 
+def test_command_raises_at_once_when_the_connection_is_lost_before_the_answer(tmp_path):
+    async def work():
+        async with running(tmp_path) as site:
+            header = {"Authorization": "Basic " + base64.b64encode(b"CP1:secret one").decode()}
+            silent = await connect(f"{site.url}/CP1", subprotocols=["ocpp1.6"], additional_headers=header)
+            command = asyncio.create_task(site.central.clear_limits("CP1", 1))
+            await silent.recv()
+            await silent.close()
+            with pytest.raises(TransientError, match="connection lost during ClearChargingProfile"):
+                async with asyncio.timeout(3):
+                    await command
+
+    scenario(work)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "{",
+        "5",
+        "[]",
+        "[2]",
+        '[2,"1","Heartbeat"]',
+        '[2,"1","Nothing",{}]',
+        '[2,"1","StopTransaction",{"x":1}]',
+        '[3,"nobody asked",{}]',
+        '[2,"1","StartTransaction",{"connectorId":1,"idTag":"T","meterStart":1,"timestamp":"x"}]',
+        b"\xff",
+    ],
+)
+def test_central_system_goes_on_when_a_charge_point_sends_rubbish(frame, tmp_path):
+    async def work():
+        async with running(tmp_path) as site:
+            header = {"Authorization": "Basic " + base64.b64encode(b"CP1:secret one").decode()}
+            rude = await connect(f"{site.url}/CP1", subprotocols=["ocpp1.6"], additional_headers=header)
+            await rude.send(frame)
+            await asyncio.sleep(0.05)
+            async with site.charge_point("1.6") as point:
+                assert await point.heartbeat()
+                await point.measure(1)
+            assert len(site.readings()) == 1
+            await rude.close()
+
+    scenario(work)
+
+
 def test_charge_point_connects_over_tls(tmp_path):
     certificates = make_certificates(tmp_path)
 

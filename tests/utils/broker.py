@@ -1,7 +1,7 @@
 """An MQTT broker for tests: Mosquitto when it is installed, else Aedes under Node (decision 0042)."""
 
+import getpass
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -105,10 +105,14 @@ def running_broker(
     certificates : Certificates, optional
         TLS with the server's certificate; clients must show one of the same authority.
     forbidden : str, optional
-        Topic that nobody may subscribe to.
+        Topic that nobody may subscribe to. Mosquitto would accept the subscription and deliver nothing, so that this
+        is always Aedes.
     """
-    start = _mosquitto if shutil.which("mosquitto") else _aedes
-    process, port = start(folder, port or _free_port(), username, password, certificates, forbidden)
+    port = port or _free_port()
+    if shutil.which("mosquitto") and forbidden is None:
+        process = _mosquitto(folder, port, username, password, certificates)
+    else:
+        process = _aedes(port, username, password, certificates, forbidden)
     try:
         yield Broker("127.0.0.1", port, process)
     finally:
@@ -125,7 +129,9 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _aedes(folder, port, username, password, certificates, forbidden):
+def _aedes(
+    port: int, username: str | None, password: str | None, certificates: Certificates | None, forbidden: str | None
+) -> subprocess.Popen:
     options = {"port": port, "username": username, "password": password, "forbidden": forbidden}
     if certificates is not None:
         options["tls"] = {name: str(getattr(certificates, name)) for name in ("ca", "certificate", "key")}
@@ -134,16 +140,18 @@ def _aedes(folder, port, username, password, certificates, forbidden):
         stdin=subprocess.PIPE,  # its end ends the broker, even when this process is killed
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "NODE_PATH": str(HERE.parent.parent / "node_modules")},
     )
     line = process.stdout.readline()
     if not line:
         raise RuntimeError("the broker did not start: is the npm package aedes installed?")
-    return process, int(line)
+    return process
 
 
-def _mosquitto(folder, port, username, password, certificates, forbidden):
-    lines = [f"listener {port} 127.0.0.1", "persistence false", "max_queued_messages 0", "max_inflight_messages 0"]
+def _mosquitto(
+    folder: Path, port: int, username: str | None, password: str | None, certificates: Certificates | None
+) -> subprocess.Popen:
+    lines = [f"user {getpass.getuser()}", f"listener {port} 127.0.0.1", "persistence false"]
+    lines += ["max_queued_messages 0", "max_inflight_messages 0"]
     lines.append(f"allow_anonymous {'true' if username is None else 'false'}")
     if username is not None:
         passwords = folder / "mosquitto.passwords"
@@ -153,10 +161,6 @@ def _mosquitto(folder, port, username, password, certificates, forbidden):
     if certificates is not None:
         lines += [f"cafile {certificates.ca}", f"certfile {certificates.certificate}", f"keyfile {certificates.key}"]
         lines.append("require_certificate true")
-    if forbidden is not None:
-        acl = folder / "mosquitto.acl"
-        acl.write_text(f"topic readwrite #\ntopic deny {forbidden}\n")
-        lines.append(f"acl_file {acl}")
     config = folder / f"mosquitto-{port}.conf"
     config.write_text("\n".join(lines) + "\n")
     process = subprocess.Popen(["mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL)
@@ -164,7 +168,7 @@ def _mosquitto(folder, port, username, password, certificates, forbidden):
     while time.monotonic() < end:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process, port
+                return process
         time.sleep(0.05)
     process.kill()
     raise RuntimeError("Mosquitto did not start")
