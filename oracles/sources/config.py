@@ -38,9 +38,9 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 def anchored(path: Path, info: ValidationInfo) -> Path:
-    """The path as seen from the folder of the file that names it."""
+    """The path as seen from the folder of the file that names it, absolute: seen again, it stays where it is."""
     folder = (info.context or {}).get("folder")
-    return path if folder is None or path.is_absolute() else folder / path
+    return path if folder is None or path.is_absolute() else (folder / path).absolute()
 
 
 SitePath = Annotated[Path, AfterValidator(anchored)]

@@ -3,15 +3,18 @@
 import asyncio
 import os
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from offchain.domain.errors import PermanentError
 from offchain.domain.isp import MarketDay, isp_start
 from oracles.clock import SimulatedClock
+from oracles.config import DeviceConfig
 from oracles.sources.csv_file import CsvSource, CsvSourceConfig, EnergyCsvMapping, read_energy_csv
 from oracles.sources.modbus import ModbusDeviceConfig
 from oracles.sources.port import IntervalEnergy
@@ -349,3 +352,12 @@ def test_config_paths_are_relative_to_the_file_that_names_them(tmp_path):
     assert ReplayConfig.model_validate(url, context=context).store == "postgresql://db/site"
     device = {"host": "h", "meter_id": "01" * 32, "map": "m.toml"}
     assert ModbusDeviceConfig.model_validate(device, context=context).map == str(tmp_path / "m.toml")
+
+
+def test_site_file_gives_paths_once(tmp_path, monkeypatch):
+    """Paths of a site file that was itself named by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    meters = {"a": "01" * 32}
+    entry = {"kind": "csv", "path": "in", "mapping": "site.toml", "meters": meters}
+    device = TypeAdapter(DeviceConfig).validate_python(entry, context={"folder": Path("sites")})
+    assert (device.path, device.mapping) == (tmp_path / "sites" / "in", str(tmp_path / "sites" / "site.toml"))
