@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 
 from offchain.chain.leaves import meter_day_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
-from offchain.domain.curves import pack_readings
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
 from offchain.store import Store
@@ -62,7 +61,12 @@ def reading_leaf(meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> b
 def intraday_data_hash(rows: Iterable[ReadingRow]) -> bytes:
     """Hash of the data behind an intraday batch: meter id, energy and signature of each, by meter id."""
     ordered = sorted(rows, key=lambda row: row.meter_id)
-    return keccak(b"".join(r.meter_id + pack_readings([(r.import_wh, r.export_wh)]) + r.signature for r in ordered))
+    return keccak(b"".join(reading_data(row) for row in ordered))
+
+
+def reading_data(row: ReadingRow) -> bytes:
+    """One reading in the data behind an intraday batch: meter id, import and export (4 bytes each), signature."""
+    return row.meter_id + row.import_wh.to_bytes(4) + row.export_wh.to_bytes(4) + row.signature
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

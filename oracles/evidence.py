@@ -9,7 +9,7 @@ from offchain.flexibility.metered_days import day_tree
 from offchain.store import Store
 from offchain.store.batches import Batch, BatchKind, batch_by_data_hash, batches_by_root, meter_days_of
 from offchain.store.readings import ReadingRow, readings_of_isp
-from oracles.batching import day_data_hash, intraday_data_hash, reading_leaf
+from oracles.batching import day_data_hash, intraday_data_hash, reading_data, reading_leaf
 
 
 class Proof(NamedTuple):
@@ -40,7 +40,7 @@ def data_behind(store: Store, data_hash: bytes) -> tuple[Batch, bytes] | None:
         else:
             rows = _published(readings_of_isp(connection, batch.first_isp), batch)
             found = intraday_data_hash(rows)
-            content = b"".join(row.meter_id + _packed(row) + row.signature for row in rows)
+            content = b"".join(reading_data(row) for row in rows)
     if found != data_hash:
         raise DomainError(f"batch {batch.id}: the store holds other data now", hint="restore the store")
     return batch, content

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from coincurve import PrivateKey
+from eth_hash.auto import keccak
+
 from offchain.chain.leaves import values_hash
 from offchain.chain.signatures import METER_DAY, READING, SigningDomain, TypedStruct, recover, sign, signing_key
 from offchain.chain.signers import RemoteSigner
@@ -37,15 +40,19 @@ class GatewayKeys:
         self._keys = {meter_id: signing_key(secret) for meter_id, secret in secrets.items()}
 
     def sign_reading(self, meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> bytes:
-        return self._sign(meter_id, READING, reading_message(meter_id, isp, import_wh, export_wh))
+        # ``READING.digest`` written out: this is where a busy site spends its time.
+        words = (READING.type_hash, meter_id, isp.to_bytes(32), import_wh.to_bytes(32), export_wh.to_bytes(32))
+        digest = keccak(b"\x19\x01" + self._domain.separator + keccak(b"".join(words)))
+        return sign(digest, self._key(meter_id))
 
     def sign_day(self, meter_id: bytes, first_isp: int, isp_count: int, values: bytes) -> bytes:
-        return self._sign(meter_id, METER_DAY, day_message(meter_id, first_isp, isp_count, values))
+        message = day_message(meter_id, first_isp, isp_count, values)
+        return sign(METER_DAY.digest(self._domain, message), self._key(meter_id))
 
-    def _sign(self, meter_id: bytes, struct: TypedStruct, message: Mapping) -> bytes:
+    def _key(self, meter_id: bytes) -> PrivateKey:
         if meter_id not in self._keys:
             raise PermanentError(f"no device key of meter {meter_id.hex()}", hint="install the key of this meter")
-        return sign(struct.digest(self._domain, message), self._keys[meter_id])
+        return self._keys[meter_id]
 
 
 class RemoteKeys:
