@@ -6,6 +6,7 @@ import ssl
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -14,12 +15,14 @@ from websockets.exceptions import InvalidStatus
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import SimulatedClock
+from oracles.config import OcppDevice
 from oracles.downlink import Acknowledgement, Setpoints
 from oracles.downlink_charging import charging_downlinks
 from oracles.simulators.ocpp_charge_points import SimulatedChargePoint
 from oracles.sources import ocpp_station
 from oracles.sources.ocpp_central import OcppCentral, OcppConfig
 from oracles.sources.port import DeviceStatus, IntervalEnergy, MeterReading, Observation, Quantity
+from oracles.wiring import open_devices
 from tests.utils.broker import make_certificates
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -276,6 +279,18 @@ def test_downlink_holds_limits_around_the_reference_when_orders_change_consumpti
                 assert limits == [5_400, 11_000, 9_400, 0, 11_000, None]
                 with pytest.raises(DomainError, match="setpoints of meter"):
                     await downlink.send(Setpoints(bytes(32), first_isp, [0]))
+
+    scenario(work)
+
+
+def test_open_devices_gives_a_downlink_for_each_steered_connector(tmp_path):
+    steered = {1: {"reference_w": 7_400, "max_w": 11_000}}
+    device = OcppDevice(kind="ocpp", **dict(config_of(tmp_path, point={"steered": steered})))
+
+    async def work():
+        async with open_devices(SimpleNamespace(device=[device]), SimulatedClock(START)) as devices:
+            assert list(devices.downlinks) == [METER]
+            assert devices.downlinks[METER].central is devices.events["1:ocpp"]
 
     scenario(work)
 
