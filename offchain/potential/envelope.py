@@ -32,6 +32,11 @@ class Flexible(Protocol):
         """Most that can be moved in each ISP if nothing else is ordered, int64 [Wh], non-negative."""
         ...
 
+    @property
+    def sustained_table_wh(self) -> np.ndarray:
+        """:meth:`sustained_wh` by start and by ISPs less one, shape (n_isps, n_isps), zero beyond the horizon."""
+        ...
+
     def sustained_wh(self, start: int, isps: int) -> int:
         """Most that can be moved in each of ``isps`` ISPs from position ``start`` on [Wh]."""
         ...
@@ -101,30 +106,40 @@ class Envelope:
     @cached_property
     def longest_isps(self) -> np.ndarray:
         """For how many ISPs in a row, from each on, its margins can be moved in full."""
-        longest = np.zeros(self.power_wh.size, dtype=np.int64)
-        for start in range(longest.size):
-            off, n = 0.0, start
-            while n < longest.size and self.margin_wh[n]:
-                off = off * self.retention + self.margin_wh[n] * self.stored_per_wh[n]
-                if off > self.room[n] + _SLACK:
-                    break
-                n += 1
-                if off <= self.allowed[n - 1] + _SLACK:
-                    longest[start] = n - start
-        return longest
+        off = self._off(self.margin_wh * self.stored_per_wh)
+        possible = ((self.margin_wh > 0) & (off <= self.room + _SLACK)) | _before_start(len(off))
+        ends = np.logical_and.accumulate(possible, axis=1) & (off <= self.allowed + _SLACK) & ~_before_start(len(off))
+        last = len(off) - 1 - ends[:, ::-1].argmax(axis=1)
+        return np.where(ends.any(axis=1), last - np.arange(len(off)) + 1, 0)
+
+    @cached_property
+    def sustained_table_wh(self) -> np.ndarray:
+        """:meth:`sustained_wh` by start and by ISPs less one, int64, zero beyond the horizon."""
+        off_per_wh, before = self._off(self.stored_per_wh), _before_start(self.power_wh.size)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within, at_end = (
+                np.where(off_per_wh > 0, limit / off_per_wh, np.inf) for limit in (self.room, self.allowed)
+            )
+        most = np.minimum.accumulate(np.where(before, np.inf, np.minimum(within, self.power_wh)), axis=1)
+        least = np.maximum.accumulate(np.where(before, 0, self.least_wh), axis=1)
+        most = np.where(before, 0, np.minimum(most, at_end))
+        return _by_length(np.where(most >= least, most, 0).astype(np.int64))
+
+    def _off(self, stored: np.ndarray) -> np.ndarray:
+        """How far the store is off its plan at the end of each ISP if ``stored`` goes in from a start on.
+
+        Shape (n_isps, n_isps), by start and ISP; zero before the start.
+        """
+        course, off = np.zeros((stored.size, stored.size)), np.zeros(stored.size)
+        for n in range(stored.size):
+            off *= self.retention
+            off[: n + 1] += stored[n]
+            course[:, n] = off
+        return course
 
     def sustained_wh(self, start: int, isps: int) -> int:
         """See :class:`Flexible`."""
-        window = slice(start, start + isps)
-        if start < 0 or isps < 1 or window.stop > self.power_wh.size:
-            raise DomainError(f"{isps} ISPs from position {start} are not within a horizon of {self.power_wh.size}")
-        most, off_per_wh = float(self.power_wh[window].min()), 0.0
-        for n in range(start, window.stop):
-            off_per_wh = off_per_wh * self.retention + self.stored_per_wh[n]
-            limit = self.allowed[n] if n == window.stop - 1 else self.room[n]
-            if off_per_wh > 0 and np.isfinite(limit):
-                most = min(most, limit / off_per_wh)
-        return int(most) if most >= self.least_wh[window].max() else 0
+        return _block(self.sustained_table_wh, start, isps)
 
     def energy_limit_wh(self, window: range) -> int:
         """Any order within the margins and these positions, with no more energy in all, can be delivered [Wh]."""
@@ -178,16 +193,42 @@ class Alternatives:
             run[:, n] = np.where(full[:, n], run[:, n + 1] + 1, 0)
         return run[:, :-1].max(axis=0, initial=0)
 
+    @cached_property
+    def sustained_table_wh(self) -> np.ndarray:
+        """:meth:`sustained_wh` by start and by ISPs less one, int64, zero beyond the horizon."""
+        before, n = _before_start(self.margin_wh.size), self.margin_wh.size
+        table = np.zeros((n, n), dtype=np.int64)
+        for course in self.moved_wh:
+            lowest = np.minimum.accumulate(np.where(before, np.iinfo(np.int64).max, course), axis=1)
+            table = np.maximum(table, np.where(before, 0, lowest))
+        return _by_length(table)
+
     def sustained_wh(self, start: int, isps: int) -> int:
         """See :class:`Flexible`."""
-        if start < 0 or isps < 1 or start + isps > self.margin_wh.size:
-            raise DomainError(f"{isps} ISPs from position {start} are not within a horizon of {self.margin_wh.size}")
-        return int(self.moved_wh[:, start : start + isps].min(axis=1, initial=2**62).max(initial=0))
+        return _block(self.sustained_table_wh, start, isps)
 
     def deliverable(self, ordered_wh: np.ndarray) -> bool:
         """Whether one course moves at least what is ordered; it cannot move less than all of it."""
         ordered = _checked(ordered_wh, self.margin_wh.size)
         return not ordered.any() or bool(((self.moved_wh >= ordered) | (ordered == 0)).all(axis=1).any())
+
+
+def _before_start(isps: int) -> np.ndarray:
+    """True where an ISP lies before a start, by start and ISP."""
+    return np.tri(isps, k=-1, dtype=bool)
+
+
+def _by_length(by_end: np.ndarray) -> np.ndarray:
+    """From values by start and last ISP to values by start and number of ISPs less one; zero beyond the horizon."""
+    isps = np.arange(len(by_end))
+    last = isps[:, None] + isps
+    return np.where(last < len(by_end), np.take_along_axis(by_end, np.minimum(last, len(by_end) - 1), axis=1), 0)
+
+
+def _block(table_wh: np.ndarray, start: int, isps: int) -> int:
+    if start < 0 or isps < 1 or start + isps > len(table_wh):
+        raise DomainError(f"{isps} ISPs from position {start} are not within a horizon of {len(table_wh)}")
+    return int(table_wh[start, isps - 1])
 
 
 def _checked(ordered_wh: np.ndarray, isps: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -81,30 +82,32 @@ class Potential:
         total = sum((a.margin_wh * getattr(a, cost) for a in self.assets.values()), np.zeros_like(self.headroom_wh))
         return -(-total // np.maximum(weight, 1))
 
-    @property
+    @cached_property
+    def sustained_table_wh(self) -> np.ndarray:
+        """:meth:`sustained_wh` by start and by ISPs less one, int64, zero beyond the horizon."""
+        n = self.headroom_wh.size
+        table = sum((a.sustained_table_wh for a in self.assets.values()), np.zeros((n, n), dtype=np.int64))
+        for start in range(n):
+            within = table[start, : n - start]
+            np.minimum(within, np.minimum.accumulate(self.headroom_wh[start:]), out=within)
+        return table
+
+    @cached_property
     def longest_isps(self) -> np.ndarray:
-        """For how many ISPs in a row, from each on, its smallest margin in them can be moved throughout."""
+        """For how many ISPs in a row, from each on, the smallest of its margins in them can be moved throughout."""
         margin = self.margin_wh
         longest = np.zeros(margin.size, dtype=np.int64)
         for start in np.flatnonzero(margin):
-            isps = 1
-            while start + isps < margin.size and margin[start + isps]:
-                lowest = int(margin[start : start + isps + 1].min())
-                if self.sustained_wh(start, isps + 1) < lowest:
-                    break
-                isps += 1
-            longest[start] = isps
+            lowest = np.minimum.accumulate(margin[start:])
+            holds = (lowest > 0) & (self.sustained_table_wh[start, : lowest.size] >= lowest)
+            longest[start] = np.logical_and.accumulate(holds).sum()
         return longest
 
     def sustained_wh(self, start: int, isps: int) -> int:
         """Most that can be moved in each of ``isps`` ISPs from position ``start`` on [Wh]."""
-        total = sum(asset.sustained_wh(start, isps) for asset in self.assets.values())
-        return min(total, int(self.headroom_wh[start : start + isps].min(initial=2**62)))
-
-    def energy_limit_wh(self, window: range) -> int:
-        """Energy of which any order within the margins and these positions can be delivered, divisible assets only."""
-        limits = [a.energy_limit_wh(window) for a in self.assets.values() if isinstance(a, Envelope)]
-        return max(limits, default=0)
+        if start < 0 or isps < 1 or start + isps > self.headroom_wh.size:
+            raise DomainError(f"{isps} ISPs from position {start} are not within a horizon of {self.headroom_wh.size}")
+        return int(self.sustained_table_wh[start, isps - 1])
 
     def split(self, start: int, isps: int, energy_wh: int) -> dict[str, int]:
         """Shares of the assets in an order of ``energy_wh`` in each ISP of a block, cheapest first [Wh per ISP].

@@ -79,7 +79,6 @@ def test_potentials_go_on_when_a_prosumer_cannot_be_used():
 def test_potential_is_empty_when_there_are_no_assets():
     found = potential(Prosumer("p", FLAT, {}), UP)
     assert not found.margin_wh.any() and found.sustained_wh(0, 4) == 0 and not found.longest_isps.any()
-    assert found.energy_limit_wh(range(4)) == 0
 
 
 @given(st.data())
