@@ -348,7 +348,10 @@ def degradation(
         metered, expected, first, clear_sky=weather is None, inverter_w=inverter_w, zone=checked_zone(zone)
     )
     found = degradation_rate(performance, seed=seed)
-    per_year = expected.sum() / (count / 96) * DAYS_PER_YEAR
+    # whole years, so that no season counts twice; the same share of missing weather is assumed everywhere
+    whole = round(int(count / 96 / DAYS_PER_YEAR) * DAYS_PER_YEAR * 96)
+    covered = whole if weather is None else whole - int(dark[:whole].sum())
+    per_year = expected[:whole].sum() / covered * 96 * DAYS_PER_YEAR
     ahead = yearly_outlook(per_year, found, performance.days[-1].year + 1, years)
     left_out = {k.value: v for k, v in Counter(performance.left_out.values()).items()}
     if out is not None:

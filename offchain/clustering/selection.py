@@ -154,6 +154,8 @@ def cluster(
             candidates[name, k] = centres
             table.append({"algorithm": name, "clusters": k, **validity(sample, labels), "smallest_share": smallest})
     progress("algorithms compared", len(names), len(names))
+    if not table:
+        raise DomainError(f"no algorithm finds {usable[0]} groups or more in {different} different curves")
     frame = _ranked(pd.DataFrame(table))
     best = frame.iloc[0]
     centres = candidates[best.algorithm, int(best.clusters)].astype(np.float32)

@@ -33,6 +33,7 @@ POWER_WINDOW = 0.06
 APART = 0.08
 REST_SCALE_W = 200.0
 BELOW_BASE_COST = 4.0
+MARGIN = QUARTER_HOURS // 2
 SWITCHING_COST = 2.0
 CHARGER_PULSE = 0.25
 OTHER_PULSE = 0.4
@@ -100,23 +101,46 @@ def running(load_w: np.ndarray, base_w: np.ndarray, powers_w: list[float]) -> np
     cost = np.where(
         rest > 0, 1.5 * np.log1p(np.maximum(rest, 0) / REST_SCALE_W), BELOW_BASE_COST * -rest / REST_SCALE_W
     )
-    came_from = np.empty((isps, states.size), dtype=np.int8)
-    total = cost[0].copy()
-    for t in range(1, isps):
-        source = states.copy()
+    # Days side by side, each with half a day around it: there the cheapest paths have long run together, and what
+    # is kept is that of the whole history.
+    days = -(-isps // QUARTER_HOURS)
+    around = np.arange(-MARGIN, QUARTER_HOURS + MARGIN)
+    windows = np.clip(np.arange(days)[:, None] * QUARTER_HOURS + around, 0, isps - 1)
+    path = _cheapest(cost[windows], count)[:, MARGIN : MARGIN + QUARTER_HOURS]
+    return on[path.ravel()[:isps]]
+
+
+def _cheapest(cost: np.ndarray, count: int) -> np.ndarray:
+    """Cheapest path of states through each window.
+
+    Parameters
+    ----------
+    cost : ndarray of float, shape (n_windows, length, n_states)
+
+    Returns
+    -------
+    ndarray of int, shape (n_windows, length)
+    """
+    windows, length, size = cost.shape
+    states = np.arange(size)
+    came_from = np.empty(cost.shape, dtype=np.int8)
+    total = cost[:, 0].copy()
+    for t in range(1, length):
+        source = np.broadcast_to(states, total.shape)
         for appliance in range(count):
             flipped = states ^ (1 << appliance)
-            switched = total[flipped] + SWITCHING_COST
+            switched = total[:, flipped] + SWITCHING_COST
             better = switched < total
             total = np.where(better, switched, total)
-            source = np.where(better, source[flipped], source)
-        came_from[t] = source
-        total += cost[t]
-    path = np.empty(isps, dtype=np.int8)
-    path[-1] = total.argmin()
-    for t in range(isps - 1, 0, -1):
-        path[t - 1] = came_from[t, path[t]]
-    return on[path]
+            source = np.where(better, source[:, flipped], source)
+        came_from[:, t] = source
+        total = total + cost[:, t]
+    path = np.empty((windows, length), dtype=np.int64)
+    path[:, -1] = total.argmin(axis=1)
+    every = np.arange(windows)
+    for t in range(length - 1, 0, -1):
+        path[:, t - 1] = came_from[every, t, path[:, t]]
+    return path
 
 
 def runs(on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

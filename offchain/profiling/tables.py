@@ -16,6 +16,7 @@ A value that is empty is a missing reading, and so is a row that is not there.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -129,16 +130,23 @@ def read_series(path: Path | str, first_isp: int, isps: int, columns: Iterable[s
     columns : iterable of str, optional
         All but ``start`` when absent.
     """
+    source = Path(path)
+    changed = source.stat().st_mtime_ns if source.exists() else 0
+    at, numbers = _series(str(path), changed, None if columns is None else tuple(columns))
+    inside = (at >= first_isp) & (at < first_isp + isps)
+    made = np.full((isps, numbers.shape[1]), np.nan)
+    made[at[inside] - first_isp] = numbers[inside]
+    return made
+
+
+@lru_cache(maxsize=4)  # the same weather serves many connections
+def _series(path: str, changed: int, columns: tuple[str, ...] | None) -> tuple[np.ndarray, np.ndarray]:
     frame = read_frame(path)
-    at = isps_of(column(frame, "start", str(path)), str(path)) - first_isp
-    names = [c for c in frame.columns if c != "start"] if columns is None else list(columns)
+    at = isps_of(column(frame, "start", path), path)
+    names = [c for c in frame.columns if c != "start"] if columns is None else columns
     if not names:
         raise DomainError(f"{path}: no column beside 'start'")
-    inside = (at >= 0) & (at < isps)
-    made = np.full((isps, len(names)), np.nan)
-    for i, name in enumerate(names):
-        made[at[inside], i] = _numbers(column(frame, name, str(path)), str(path))[inside]
-    return made
+    return at, np.stack([_numbers(column(frame, name, path), path) for name in names], axis=1)
 
 
 def column(frame: pd.DataFrame, name: str, where: str) -> pd.Series:

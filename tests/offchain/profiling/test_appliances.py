@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offchain.profiling import appliances
 from offchain.profiling.appliances import appliance_power, base_load, running, runs, steady_powers
 
 DAYS = 120
@@ -44,6 +45,14 @@ def test_running_separates_two_when_they_overlap():
     power = appliance_power(load, base, [7_200.0, 2_000.0], on, [True, False])
     for found, true in zip(power.T, (charger, heater), strict=True):
         assert np.abs(found - true).sum() < 0.25 * true.sum()
+
+
+def test_running_by_days_is_the_cheapest_path_of_the_whole_history(monkeypatch):
+    load = (household() + pulses(7_200, 70, 40, 2) + pulses(2_000, 72, 10))[: 20 * 96]
+    base = base_load(load)
+    by_days = running(load, base, [7_200.0, 2_000.0])
+    monkeypatch.setattr(appliances, "MARGIN", load.size)  # every window is the whole history, ends repeated
+    assert (running(load, base, [7_200.0, 2_000.0]) == by_days).all()
 
 
 def test_runs_gives_starts_and_ends():
