@@ -169,6 +169,10 @@ class OcppCentral:
         await server.wait_closed()
         return f"{self.where}: port is free, {len(self._stations)} charge points may connect"
 
+    async def aclose(self) -> None:
+        """Close the file of transactions."""
+        self.sessions.close()
+
     async def set_limits(self, charge_point: str, connector: int, first_isp: int, limits_w: Sequence[int]) -> int:
         """Limit what a connector may draw, per ISP.
 
