@@ -234,7 +234,7 @@ def verify(
     data: DataArgument,
     record: Annotated[Path, typer.Option(help="Record of the run, as `predict --record` wrote it.")],
     committed: Annotated[
-        str | None, typer.Option(help="Digest of the run that the chain holds (data hash of the commitment), hex.")
+        str | None, typer.Option(help="What the chain holds: method hash of the commitment, hex; or digest of the run.")
     ] = None,
     zone: ZoneOption = "Europe/Berlin",
     country: CountryOption = "DE",
@@ -244,6 +244,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Make a forecast run again from the readings and compare; exit 1 naming the first difference."""
+    from eth_hash.auto import keccak
+
     from offchain.domain.errors import AuditMismatchError, PermanentError
     from offchain.forecasting.verification import Run, verify_run
 
@@ -251,15 +253,25 @@ def verify(
         raise PermanentError(f"{record}: no such file", hint="forecast predict --record writes it")
     run = Run.from_json(record.read_text(encoding="utf-8"))
     differences = []
-    if committed is not None and committed.removeprefix("0x").lower() != run.digest().hex():
-        differences.append(f"record: its digest is {run.digest().hex()}, committed was {committed}")
+    method_hash = keccak(run.method_id.encode())
+    if committed is not None and committed.removeprefix("0x").lower() not in (run.digest().hex(), method_hash.hex()):
+        differences.append(
+            f"record: digest {run.digest().hex()}, method hash {method_hash.hex()}, but committed was {committed}"
+        )
     if not differences:
         panel = _panel(data, run.target, zone, country, site, quiet)
         with progress_bars(quiet) as progress, _executor(workers) as executor:
             differences = verify_run(run, panel, executor=executor, progress=progress)
-    answer = {"run_sha256": run.digest().hex(), "method": run.method, "ok": not differences, "differences": differences}
+    answer = {
+        "run_sha256": run.digest().hex(),
+        "method_hash": method_hash.hex(),
+        "ok": not differences,
+        "differences": differences,
+    }
     if as_json or not differences:
-        result(answer, f"the same: run {run.digest().hex()}, {run.method}, inputs {run.inputs}", as_json)
+        result(
+            answer, f"the same: run {run.digest().hex()}, method hash {method_hash.hex()}, inputs {run.inputs}", as_json
+        )
     if differences:
         raise AuditMismatchError(f"forecast run differs: {differences[0]}")
 

@@ -1,5 +1,7 @@
 """Baselines and prognoses: kept in the store, their root on chain before the gate."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,6 +16,7 @@ from offchain.domain.errors import DomainError
 from offchain.domain.isp import MarketDay
 from offchain.store import Store
 from offchain.store.curves import CommitmentRow, CurveRow, commit_curves, insert_curves
+from offchain.store.documents import Document, put_document
 
 
 class CommitmentKind(IntEnum):
@@ -107,3 +110,44 @@ def commit_packed(
         commit_curves(connection, row, method, subjects, made_at)
     proofs = dict(zip(subjects, tree.proofs(), strict=True))
     return CommittedCurves(commitment_id, dict(curves), proofs)
+
+
+def commit_forecast_run(
+    suite: Suite,
+    store: Store,
+    committer: LocalAccount,
+    *,
+    record: str,
+    scope: bytes,
+    day: MarketDay,
+    curves: Mapping[bytes, bytes],
+    made_at: int,
+) -> CommittedCurves:
+    """Commit the curves of a forecast run together with the record of the run.
+
+    The method of the commitment names the digest of the record, and the record the digests of inputs and outputs:
+    anybody with the readings can make the run again (``gridpact forecast verify``) and compare with the chain.
+
+    Parameters
+    ----------
+    record : str
+        Canonical record, see :class:`offchain.forecasting.verification.Run`; kept as document ``forecast_run``.
+    """
+    digest = hashlib.sha256(record.encode()).digest()
+    try:
+        name = json.loads(record)["method"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DomainError("not the record of a forecast run", hint="give Run.to_json()") from exc
+    with store.write() as connection:
+        put_document(connection, Document("forecast_run", digest, record.encode(), made_at))
+    return commit_packed(
+        suite,
+        store,
+        committer,
+        kind=CommitmentKind.FORECAST,
+        method=f"{name}#{digest.hex()[:40]}",
+        scope=scope,
+        day=day,
+        curves=curves,
+        made_at=made_at,
+    )

@@ -45,6 +45,14 @@ class Run:
         """What is committed, 32 bytes."""
         return hashlib.sha256(self.to_json().encode()).digest()
 
+    @property
+    def method_id(self) -> str:
+        """The method that a commitment of this run names, ``"ensemble@1#<40 hex digits of the digest>"``.
+
+        The chain keeps its hash, so that a commitment binds inputs, settings and outputs beside the curves.
+        """
+        return f"{self.method}#{self.digest().hex()[:40]}"
+
     def to_json(self) -> str:
         """Canonical text: sorted keys, no blanks."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

@@ -6,6 +6,7 @@ from datetime import date
 
 import pandas as pd
 import pytest
+from eth_hash.auto import keccak
 from typer.testing import CliRunner
 
 from offchain.cli.main import app
@@ -59,6 +60,8 @@ def test_predict_can_be_verified_when_it_left_a_record(tmp_path, readings):
     digest = json.loads(predicted.stdout)["run_sha256"]
     assert json.loads(out.read_text())[0]["series"][0]["basis"] == "own history"
     assert json.loads(run("verify", readings, "--record", record, "--committed", digest, "--json", "-q").stdout)["ok"]
+    method_hash = keccak(verification.Run.from_json(record.read_text()).method_id.encode()).hex()
+    assert run("verify", readings, "--record", record, "--committed", "0x" + method_hash, "-q").exit_code == 0
     with pytest.raises(AuditMismatchError, match="committed was 00"):
         run("verify", readings, "--record", record, "--committed", "00", "-q")
     table = pd.read_parquet(readings)

@@ -8,7 +8,9 @@ from offchain.chain.leaves import baseline_leaf, values_hash
 from offchain.chain.merkle import verify
 from offchain.domain.curves import pack_baseline
 from offchain.domain.errors import ChainError, DomainError
-from offchain.flexibility.commitments import CommitmentKind, commit_packed
+from offchain.flexibility.commitments import CommitmentKind, commit_forecast_run, commit_packed
+from offchain.forecasting.verification import METHOD, Run
+from offchain.store.documents import get_document
 from offchain.store.tables import commitments, curves
 from tests.offchain.flexibility.conftest import DAY, RecordingSuite, event, meter
 
@@ -73,3 +75,16 @@ def test_commit_packed_sends_nothing_when_there_are_no_curves(store):
     with pytest.raises(DomainError, match="no curves to commit as mid_4_of_6@1 for 2016-05-20"):
         commit(suite, store, {})
     assert suite.sent == []
+
+
+def test_commit_forecast_run_binds_the_record_when_committed(store):
+    suite = RecordingSuite(lambda *call: [event("Committed", commitmentId=9)])
+    run = Run(METHOD, "day_ahead", "net_consumption", 1_463_000_000, {"seed": 1}, 500, "aa", "bb")
+    given = {"scope": SCOPE, "day": DAY, "curves": CURVES, "made_at": 1_463_000_000}
+    commit_forecast_run(suite, store, COMMITTER, record=run.to_json(), **given)
+    ((_, _, args),) = suite.sent
+    assert args[0] == 0 and args[2] == keccak(run.method_id.encode())
+    with store.read() as connection:
+        assert Run.from_json(get_document(connection, "forecast_run", run.digest()).content.decode()) == run
+    with pytest.raises(DomainError, match="not the record of a forecast run"):
+        commit_forecast_run(suite, store, COMMITTER, record="{}", **given)
