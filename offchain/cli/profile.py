@@ -25,24 +25,14 @@ PlotOption = Annotated[
 ProsumerOption = Annotated[str | None, typer.Option(help="Only this prosumer.")]
 
 
-def checked_zone(zone: str) -> str:
-    """Zone name, or one line that there is none of it."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    from offchain.domain.errors import DomainError
-
-    try:
-        return ZoneInfo(zone).key
-    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
-        raise DomainError(f"no time zone {zone!r}", hint="for example Europe/Berlin") from exc
-
-
 def read_histories(readings: Path, zone: str, prosumer: str | None = None) -> tuple[dict, dict[str, str]]:
     """Histories of a file, and who cannot be read."""
     from offchain.domain.errors import DomainError
+    from offchain.profiling.days import zone_of
     from offchain.profiling.tables import read_readings
 
-    histories, unusable = read_readings(readings, zone=checked_zone(zone))
+    zone_of(zone)  # a wrong name is the command's fault, not that of every prosumer
+    histories, unusable = read_readings(readings, zone=zone)
     if prosumer is not None:
         if prosumer in unusable:
             raise DomainError(unusable[prosumer])
@@ -345,7 +335,7 @@ def degradation(
         metered = np.where(dark, np.nan, metered)
     expected = expected_wh(plant, first, count, weather)
     performance = daily_performance(
-        metered, expected, first, clear_sky=weather is None, inverter_w=inverter_w, zone=checked_zone(zone)
+        metered, expected, first, clear_sky=weather is None, inverter_w=inverter_w, zone=zone
     )
     found = degradation_rate(performance, seed=seed)
     # whole years, so that no season counts twice; the same share of missing weather is assumed everywhere

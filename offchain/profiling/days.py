@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
@@ -117,6 +117,14 @@ def extended(history: History, forecast: History) -> History:
     return History(first, values, known, history.zone)
 
 
+def zone_of(name: str) -> ZoneInfo:
+    """Time zone by its name, or one line that there is none of it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise DomainError(f"no time zone {name!r}", hint="for example Europe/Berlin") from exc
+
+
 def local_days(first_isp: int, isps: int, zone: str) -> tuple[tuple[date, ...], np.ndarray]:
     """Calendar days that touch a run of ISPs, and where in the run their quarter hours are.
 
@@ -128,7 +136,7 @@ def local_days(first_isp: int, isps: int, zone: str) -> tuple[tuple[date, ...], 
     """
     if isps == 0:
         return (), np.empty((0, QUARTER_HOURS), dtype=int)
-    tz = ZoneInfo(zone)
+    tz = zone_of(zone)
     first = isp_start(first_isp).astimezone(tz).date()
     last = isp_start(first_isp + isps - 1).astimezone(tz).date()
     days, absolute = _day_index(first, last, zone)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
+from offchain.domain.errors import DomainError
 from offchain.profiling.days import ProfileDay
 
 LEAST_DAYS = 60
@@ -60,11 +61,20 @@ def fit_thermal(daily_wh: np.ndarray, temperature_c: np.ndarray) -> ThermalModel
         Without heating and cooling where fewer than 60 days are given or they explain less than a quarter of the
         variance.
 
+    Raises
+    ------
+    DomainError
+        Shapes differ, or values are missing.
+
     References
     ----------
     .. [1] J. K. Kissock, J. S. Haberl, D. E. Claridge, "Inverse modeling toolkit: numerical algorithms", ASHRAE
        Transactions 109(2), 2003.
     """
+    if daily_wh.shape != temperature_c.shape or daily_wh.ndim != 1 or not daily_wh.size:
+        raise DomainError(f"daily energy {daily_wh.shape} and temperature {temperature_c.shape} must be rows alike")
+    if not (np.isfinite(daily_wh).all() and np.isfinite(temperature_c).all()):
+        raise DomainError("daily energy or temperature has gaps", hint="leave out days without readings")
     mean = float(daily_wh.mean())
     none = ThermalModel(mean, 0.0, 0.0, float(HEATING_LIMITS_C[0]), float(COOLING_LIMITS_C[-1]), 0.0)
     total = float(((daily_wh - mean) ** 2).sum())

@@ -53,6 +53,11 @@ def test_day_curves_follows_the_zone():
     assert utc.wh[0].tolist() == list(range(96))
 
 
+def test_day_curves_refuses_an_unknown_zone():
+    with pytest.raises(DomainError, match="no time zone 'Mars/Base'"):
+        day_curves(history_of(0, np.zeros(96), "Mars/Base"))
+
+
 def test_history_of_marks_missing_and_rounds():
     made = history_of(5, np.array([1.5, np.nan, -2.5]))
     assert made.net_wh.tolist() == [2, 0, -2] and made.known.tolist() == [True, False, True]

@@ -4,6 +4,8 @@ from datetime import date
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from offchain.baseline.history import History
 from offchain.domain.errors import DomainError, InsufficientHistoryError
@@ -44,6 +46,20 @@ def test_components_sum_to_the_net():
     np.testing.assert_allclose(parts.net_wh, made.net_wh, atol=1e-6)
     for name in ("base", "heating_cooling", "electric_vehicle", "water_heater", "other", "generation"):
         assert (getattr(parts, f"{name}_wh") >= -1e-9).all(), name
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([1, 300, 10_000, 10**7]), st.integers(-5_000, 5_000), st.integers(0, 600))
+def test_components_sum_to_the_net_whatever_the_series(seed, spread, level, gap):
+    rng = np.random.default_rng(seed)
+    net = level + spread * rng.standard_normal(15 * 96) * (rng.random(15 * 96) < 0.3)
+    net[200 : 200 + gap] = np.nan
+    made = history_of(FIRST, net)
+    parts = disaggregate(made, reference_wh_per_w=sun_wh_per_w()[: net.size, None])
+    known = ~np.isnan(net)
+    np.testing.assert_allclose(parts.net_wh[known], made.net_wh[known], rtol=1e-9, atol=1e-3)
+    for name in ("base", "heating_cooling", "electric_vehicle", "water_heater", "other", "generation"):
+        assert (getattr(parts, f"{name}_wh")[known] >= -1e-3).all(), name
 
 
 def test_disaggregate_finds_charger_and_water_heater():

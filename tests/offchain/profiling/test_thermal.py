@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from offchain.domain.errors import DomainError
 from offchain.profiling.days import ProfileDay
 from offchain.profiling.thermal import fit_thermal, within_days
 
@@ -36,3 +37,11 @@ def test_within_days_stays_between_zero_and_the_load():
     laid = within_days(load, energy, [ProfileDay.WORKING] * 40)
     assert (laid >= 0).all() and (laid <= load + 1e-9).all()
     assert (laid.sum(axis=1) <= energy + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("load", "message"), [(np.ones(364), "must be rows alike"), (np.full(365, np.nan), "has gaps")]
+)
+def test_fit_thermal_says_what_is_wrong(load, message):
+    with pytest.raises(DomainError, match=message):
+        fit_thermal(load, TEMPERATURE)
