@@ -1,7 +1,8 @@
-"""One deployed market; each test is rolled back."""
+"""Markets deployed once; each test is rolled back."""
 
 import pytest
 
+from tests.market.settling import SettlingWorld
 from tests.market.world import MarketWorld
 
 
@@ -19,3 +20,14 @@ def world(deployed):
 @pytest.fixture
 def session(world):
     return world.open()
+
+
+@pytest.fixture(scope="session")
+def settling_deployed():
+    return SettlingWorld()
+
+
+@pytest.fixture
+def settling(settling_deployed):
+    with settling_deployed.evm.rolled_back():
+        yield settling_deployed
