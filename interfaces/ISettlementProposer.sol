@@ -11,7 +11,8 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 ///
 /// @dev **Draw.** weight = stake * min(age, ageCap), fixed when the staker commits to a secret, until gate closure. The
 /// secrets are revealed between gate closure and the start of delivery; the seed is the exclusive or of
-/// keccak256(staker, secret) over all that were revealed, so that their order does not matter. Whoever commits chooses
+/// keccak256(staker, secret) over all that were revealed, and candidates stand in the order of their commitments, so that
+/// the order of reveals does not matter. Whoever commits chooses
 /// before it knows any other secret; orders, block producers and PREVRANDAO have no part in it. The last to reveal can only
 /// withhold: then it cannot be drawn and pays `revealPenalty`. Turn k goes to the candidate at
 /// keccak256(seed, k) mod (weights that had no turn yet).
@@ -93,6 +94,7 @@ interface ISettlementProposer {
     error StakeTooLow(address staker, uint256 stake, uint256 minimum);
     error StakeBound(address staker, uint256 until, uint256 nowTs);
     error CommitClosed(uint64 sessionId, uint256 gateClosure, uint256 nowTs);
+    error CommitmentInvalid(bytes32 commitment);
     error AlreadyCommitted(uint64 sessionId, address staker);
     error TooManyCandidates(uint64 sessionId, uint256 limit);
     error RevealNotOpen(uint64 sessionId, uint256 from, uint256 until, uint256 nowTs);
@@ -119,8 +121,8 @@ interface ISettlementProposer {
     /// below the minimum). Emits: {Unstaked}.
     function unstake(uint256 amount) external;
 
-    /// @notice Takes part in the draw of a session. Errors: {StakeTooLow}, {CommitClosed}, {AlreadyCommitted},
-    /// {TooManyCandidates}. Emits: {SecretCommitted}.
+    /// @notice Takes part in the draw of a session. Errors: {StakeTooLow}, {CommitClosed}, {CommitmentInvalid},
+    /// {AlreadyCommitted}, {TooManyCandidates}. Emits: {SecretCommitted}.
     /// @param commitment keccak256(abi.encode(sessionId, caller, secret)).
     function commit(uint64 sessionId, bytes32 commitment) external;
 

@@ -21,6 +21,8 @@ contract SettlementProposer is ISettlementProposer, Module {
 
     bytes32 private constant OUTCOME_LEAF = keccak256("gridpact.outcome.leaf.v1");
     uint256 private constant ISP_SECONDS = 900;
+    /// @dev In the place of a commitment that was revealed or punished.
+    bytes32 private constant ANSWERED = bytes32(type(uint256).max);
     uint256 private constant MAX_CANDIDATES = 64;
     uint256 private constant MAX_TURNS = 3;
 
@@ -36,26 +38,21 @@ contract SettlementProposer is ISettlementProposer, Module {
         uint128 claimFee;
     }
 
+    /// @dev In the order of their commitments, which nobody can change once a secret is known.
     struct Candidate {
         address staker;
-        uint96 weight;
+        uint88 weight;
+        bool revealed;
     }
 
     struct Draw {
         bytes32 seed;
-        /// Those who revealed.
         Candidate[] candidates;
-        uint16 committed;
         /// Turn of the latest proposal.
         uint16 proposedTurn;
         /// First turn after a fraud, and when it began; zero before.
         uint16 firstTurn;
         uint40 turnsFrom;
-    }
-
-    struct Commitment {
-        bytes32 commitment;
-        uint96 weight;
     }
 
     struct Challenge {
@@ -76,7 +73,7 @@ contract SettlementProposer is ISettlementProposer, Module {
 
     mapping(address staker => StakeState) private _stakes;
     mapping(uint64 sessionId => Draw) private _draws;
-    mapping(uint64 sessionId => mapping(address staker => Commitment)) private _commitments;
+    mapping(uint64 sessionId => mapping(address staker => bytes32)) private _commitments;
     mapping(uint64 sessionId => Proposal) private _proposals;
     mapping(uint64 challengeId => Challenge) private _challenges;
     uint64 private _challengeCount;
@@ -137,15 +134,16 @@ contract SettlementProposer is ISettlementProposer, Module {
         }
         StakeState storage held = _stakes[msg.sender];
         if (held.amount < settings.minimumStake) revert StakeTooLow(msg.sender, held.amount, settings.minimumStake);
-        Commitment storage committed = _commitments[sessionId][msg.sender];
-        if (committed.commitment != 0) revert AlreadyCommitted(sessionId, msg.sender);
-        if (_draws[sessionId].committed == MAX_CANDIDATES) revert TooManyCandidates(sessionId, MAX_CANDIDATES);
-        ++_draws[sessionId].committed;
-        // Days of 10^-3 token, so that 96 bits are plenty; everybody's is rounded the same way.
+        // Neither is a hash that anybody could have; both would escape the penalty.
+        if (commitment == 0 || commitment == ANSWERED) revert CommitmentInvalid(commitment);
+        if (_commitments[sessionId][msg.sender] != 0) revert AlreadyCommitted(sessionId, msg.sender);
+        Candidate[] storage candidates = _draws[sessionId].candidates;
+        if (candidates.length == MAX_CANDIDATES) revert TooManyCandidates(sessionId, MAX_CANDIDATES);
+        _commitments[sessionId][msg.sender] = commitment;
+        // Days of 10^-3 token, so that 88 bits are plenty; everybody's is rounded the same way.
         uint256 age = Math.min(block.timestamp - held.since, settings.ageCapSeconds);
         uint256 weight = ((held.amount / 1e3) * age) / 1 days;
-        committed.commitment = commitment;
-        committed.weight = weight.toUint96();
+        candidates.push(Candidate(msg.sender, weight.toUint88(), false));
         held.boundUntil = uint40(Math.max(held.boundUntil, _turnsEnd(sessionId)));
         emit SecretCommitted(sessionId, msg.sender, commitment, weight);
     }
@@ -157,15 +155,15 @@ contract SettlementProposer is ISettlementProposer, Module {
         if (block.timestamp <= session.gateClosure || block.timestamp >= until) {
             revert RevealNotOpen(sessionId, session.gateClosure, until, block.timestamp);
         }
-        Commitment storage committed = _commitments[sessionId][staker];
-        // A zero word stays taken: `weight` of who revealed goes to the candidates.
-        if (committed.commitment != keccak256(abi.encode(sessionId, staker, secret))) {
+        if (_commitments[sessionId][staker] != keccak256(abi.encode(sessionId, staker, secret))) {
             revert SecretMismatch(sessionId, staker);
         }
-        committed.commitment = bytes32(type(uint256).max);
+        _commitments[sessionId][staker] = ANSWERED;
         Draw storage draw = _draws[sessionId];
         draw.seed ^= keccak256(abi.encode(staker, secret));
-        draw.candidates.push(Candidate(staker, committed.weight));
+        uint256 position = 0;
+        while (draw.candidates[position].staker != staker) ++position;
+        draw.candidates[position].revealed = true;
         emit SecretRevealed(sessionId, staker, secret);
     }
 
@@ -176,11 +174,9 @@ contract SettlementProposer is ISettlementProposer, Module {
         if (block.timestamp < until) {
             revert RevealNotOpen(sessionId, session.gateClosure, until, block.timestamp);
         }
-        Commitment storage committed = _commitments[sessionId][staker];
-        if (committed.commitment == 0 || committed.commitment == bytes32(type(uint256).max)) {
-            revert NothingToPunish(sessionId, staker);
-        }
-        committed.commitment = bytes32(type(uint256).max);
+        bytes32 committed = _commitments[sessionId][staker];
+        if (committed == 0 || committed == ANSWERED) revert NothingToPunish(sessionId, staker);
+        _commitments[sessionId][staker] = ANSWERED;
         uint256 penalty = Math.min(settings.revealPenalty, _stakes[staker].amount);
         _stakes[staker].amount -= uint128(penalty);
         _clearingHouse.release(stakeLockId(staker), session.operator, penalty);
@@ -362,6 +358,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         uint256 total;
         for (uint256 i = 0; i < count; ++i) {
             left[i] = draw.candidates[i];
+            if (!left[i].revealed) left[i].weight = 0;
             total += left[i].weight;
         }
         for (uint256 k = 0; total != 0; ++k) {
