@@ -10,7 +10,6 @@ from oracles.coordinator import EndpointCoordinator
 from oracles.downlink import ModbusDownlink
 from oracles.downlink_charging import charging_downlinks
 from oracles.sources.modbus import ModbusEndpoint
-from oracles.sources.ocpp_central import OcppCentral
 from oracles.sources.port import EventSource, MeterSource
 from oracles.sources.register_map import load_register_map
 from oracles.steering import Downlink
@@ -44,8 +43,7 @@ async def open_devices(site: SiteConfig, clock: Clock) -> AsyncIterator[Devices]
                 if hasattr(source, "aclose"):
                     stack.push_async_callback(source.aclose)
                 devices.events[name] = source
-                if isinstance(source, OcppCentral):
-                    devices.downlinks.update(charging_downlinks(source))
+                devices.downlinks.update(charging_downlinks(source, clock))
                 if isinstance(device, CsvDevice | ReplayDevice | ExternalDevice):
                     devices.unlimited.add(name)
                 continue

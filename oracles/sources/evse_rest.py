@@ -8,11 +8,13 @@ One poll is three requests, whatever the number of stations: all stations, all v
 import asyncio
 import json
 import logging
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -21,8 +23,10 @@ import httpx
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
+from offchain.domain.isp import isp_of, isp_start
 from oracles.clock import Clock, unix
-from oracles.sources.config import Secret, Zone
+from oracles.sources.charging import Steered
+from oracles.sources.config import MeterId, Secret, SitePath, Zone
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.http_client import json_of, request
 from oracles.sources.port import Observation, Quantity
@@ -35,14 +39,37 @@ MIN_AMPERE, MAX_AMPERE = 7, 64
 
 MAX_DELAY_S = 600.0
 _HISTORY_S = 86_400
+_FOLLOW_S = 10
 
 
 class EvseStation(BaseModel, extra="forbid", frozen=True):
-    """A station: its id there, its name here, and the ids of its sockets by letter."""
+    """A station: its id there, its name here, and the ids of its sockets by letter.
+
+    Attributes
+    ----------
+    meter_id, steered : bytes, Steered
+        Its meter and its power, when it follows orders.
+    phases, voltage_v : int, float
+        How W become A, per phase [V].
+    """
 
     id: str = Field(min_length=1)
     device_id: str = Field(min_length=1)
     sockets: dict[Literal["A", "B"], str] = Field(min_length=1)
+    meter_id: MeterId | None = None
+    steered: Steered | None = None
+    phases: Literal[1, 2, 3] = 3
+    voltage_v: float = Field(default=230.0, gt=0)
+
+    @model_validator(mode="after")
+    def _both(self) -> "EvseStation":
+        if (self.meter_id is None) != (self.steered is None):
+            raise ValueError(f"station {self.id} follows orders only with both meter_id and steered")
+        return self
+
+    def ampere(self, limit_w: int) -> int:
+        """Current for a limit [A], rounded down, within what the service takes."""
+        return min(max(int(limit_w / (self.voltage_v * self.phases)), MIN_AMPERE), MAX_AMPERE)
 
 
 class EvseVehicle(BaseModel, extra="forbid", frozen=True):
@@ -65,6 +92,8 @@ class EvseRestConfig(BaseModel, extra="forbid", frozen=True):
         In which the service writes times.
     poll_s : float
         Pause between two polls [s].
+    schedules_file : Path, optional
+        Where schedules of steered stations are kept.
     """
 
     base_url: str
@@ -72,6 +101,7 @@ class EvseRestConfig(BaseModel, extra="forbid", frozen=True):
     timezone: Zone
     poll_s: float = Field(default=60.0, gt=0)
     timeout_s: float = Field(default=10.0, gt=0)
+    schedules_file: SitePath | None = None
     stations: tuple[EvseStation, ...] = ()
     vehicles: tuple[EvseVehicle, ...] = ()
 
@@ -87,6 +117,8 @@ class EvseRestConfig(BaseModel, extra="forbid", frozen=True):
     def _something(self) -> "EvseRestConfig":
         if not self.stations and not self.vehicles:
             raise ValueError("nothing to read: name at least one station or vehicle")
+        if self.schedules_file is None and any(station.steered is not None for station in self.stations):
+            raise ValueError("stations that follow orders need a schedules_file")
         return self
 
     def source(self, clock: Clock) -> "EvseRest":
@@ -117,19 +149,22 @@ class EvseRest:
             for letter, socket in station.sockets.items()
         }
         self._sessions_seen: dict[str, int] = {}
+        self._schedules = _load_schedules(config.schedules_file)
+        self._set: dict[str, int] = {}
         self._missing: frozenset[str] = frozenset()
         headers = {} if config.token is None else {"Authorization": f"Bearer {config.token.read()}"}
         self._client = httpx.AsyncClient(timeout=config.timeout_s, headers=headers)
 
     async def values(self) -> AsyncIterator[Value]:
         self._sessions_seen.clear()
-        poller = asyncio.create_task(self._run())
+        tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_schedules())]
         try:
             async for value in self._delivery.values():
                 yield value
         finally:
-            poller.cancel()
-            await asyncio.gather(poller, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def taken(self, count: int) -> None:
         self._delivery.taken(count)
@@ -174,6 +209,22 @@ class EvseRest:
             )
         return await self._command("setPower", "SET_OK", {"chargeboxID": station_id, "powerValue": str(ampere)})
 
+    async def follow(self, station_id: str, plan: Mapping[int, int]) -> None:
+        """Take up the currents of ISPs [A] for a steered station, and set that of the present one.
+
+        What was planned for other ISPs stays. Once this returns the plan survives a restart; it is carried out while
+        ``values`` runs.
+        """
+        self._station(station_id)
+        if self.config.schedules_file is None:
+            raise DomainError(f"station {station_id} does not follow orders", hint="give it meter_id and steered")
+        now = isp_of(self.clock.now())
+        kept = {isp: ampere for isp, ampere in self._schedules.get(station_id, {}).items() if isp >= now}
+        schedules = self._schedules | {station_id: kept | {isp: a for isp, a in plan.items() if isp >= now}}
+        _save_schedules(self.config.schedules_file, schedules)
+        self._schedules = schedules
+        await self._set_planned(station_id)
+
     async def stations(self) -> list[dict[str, Any]]:
         """Details and status of all stations, as the service says it."""
         return _objects(await self._get("chargeboxes"), "chargeboxID")
@@ -213,6 +264,34 @@ class EvseRest:
             delay_s, broken = 1.0, False
             self._delivery.put(values)
             await self._pause(self.config.poll_s)
+
+    async def _keep_schedules(self) -> None:
+        """Set the current of each steered station when its ISP begins, again and again until the service confirms."""
+        failing: set[str] = set()
+        while True:
+            for station in self.config.stations:
+                if station.steered is None:
+                    continue
+                try:
+                    await self._set_planned(station.id)
+                    failing.discard(station.id)
+                except (TransientError, PermanentError) as error:
+                    if station.id not in failing:
+                        log.warning("%s; trying again every %d s", error, _FOLLOW_S)
+                    failing.add(station.id)
+            boundary = isp_start(isp_of(self.clock.now()) + 1)
+            await self.clock.sleep_until(min(boundary, self.clock.now() + timedelta(seconds=_FOLLOW_S)))
+
+    async def _set_planned(self, station_id: str) -> None:
+        """Set what the schedule says now; without one everything is allowed, but only after there was one."""
+        station = self._stations[station_id]
+        planned = self._schedules.get(station_id)
+        if planned is None or station.steered is None:
+            return
+        ampere = planned.get(isp_of(self.clock.now()), station.ampere(station.steered.max_w))
+        if self._set.get(station_id) != ampere:
+            await self.set_limit(station_id, ampere)
+            self._set[station_id] = ampere
 
     async def _pause(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.now() + timedelta(seconds=seconds))
@@ -288,6 +367,30 @@ class EvseRest:
 
     def _local(self, moment: datetime) -> str:
         return moment.astimezone(ZoneInfo(self.config.timezone)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _load_schedules(path: Path | None) -> dict[str, dict[int, int]]:
+    """Current per ISP [A] of each station, as it was saved."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return {name: {int(isp): int(ampere) for isp, ampere in plan.items()} for name, plan in saved.items()}
+    except (OSError, ValueError, AttributeError) as exc:
+        raise PermanentError(f"schedules in {path} cannot be read: {exc}", hint="remove the file") from exc
+
+
+def _save_schedules(path: Path, schedules: Mapping[str, Mapping[int, int]]) -> None:
+    """Replace the file in one step, so that a crash leaves the old one or the new one."""
+    fresh = path.with_suffix(".new")
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(schedules, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as exc:
+        raise TransientError(f"schedules in {path} cannot be saved: {exc.strerror}") from exc
 
 
 def _objects(answer: Any, key: str) -> list[dict[str, Any]]:

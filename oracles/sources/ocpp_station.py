@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from offchain.domain.isp import SECONDS_PER_ISP
 from oracles.clock import Clock, unix
+from oracles.sources.charging import Steered
 from oracles.sources.config import MeterId, Secret
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.first_of_isp import FirstOfIsp, read_moment
@@ -53,23 +54,6 @@ _QUANTITIES: dict[str, tuple[Quantity, int]] = {
 _PHASES: dict[str | None, int] = {None: 0, "L1": 1, "L2": 2, "L3": 3, "L1-N": 1, "L2-N": 2, "L3-N": 3}
 
 
-class SteeredConnector(BaseModel, extra="forbid", frozen=True):
-    """A connector that follows orders: what it draws without any, and at most [W]."""
-
-    reference_w: int = Field(gt=0)
-    max_w: int = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "SteeredConnector":
-        if self.reference_w > self.max_w:
-            raise ValueError(f"reference_w {self.reference_w} is above max_w {self.max_w}")
-        return self
-
-    def limit_w(self, change_w: int) -> int:
-        """Limit for an ordered change of net consumption [W]; positive means more."""
-        return min(max(self.reference_w + change_w, 0), self.max_w) if change_w else self.max_w
-
-
 class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
     """One charge point.
 
@@ -99,7 +83,7 @@ class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
     device_id: str = Field(min_length=1)
     password: Secret
     meters: dict[int, MeterId] = Field(default_factory=dict)
-    steered: dict[int, SteeredConnector] = Field(default_factory=dict)
+    steered: dict[int, Steered] = Field(default_factory=dict)
     limit_unit: Literal["W", "A"] = "W"
     phases: Literal[1, 2, 3] = 3
     voltage_v: float = Field(default=230.0, gt=0)

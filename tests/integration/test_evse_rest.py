@@ -3,19 +3,23 @@
 import asyncio
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from pydantic import ValidationError
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import SimulatedClock
+from oracles.downlink import Acknowledgement, Setpoints
+from oracles.downlink_charging import charging_downlinks
 from oracles.simulators.evse_server import EvseServer, SimulatedSocket, SimulatedStation
 from oracles.sources.evse_rest import EvseRest, EvseRestConfig
 from oracles.sources.port import DeviceStatus, Observation, Quantity
 
 START = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
 NOW = int(START.timestamp())
-TIME_OUT_S = 10
+METER = sha256(b"evse rest").digest()
+TIME_OUT_S = 40
 
 
 @asynccontextmanager
@@ -94,6 +98,63 @@ def test_set_limit_is_confirmed_within_the_range_and_refused_outside(tmp_path):
         assert server.requests[-1] == 'setPower {"chargeboxID":"24","powerValue":"64"}'
 
     scenario(tmp_path, work)
+
+
+STEERED = {
+    "id": "24",
+    "device_id": "evse24",
+    "sockets": {"A": "37", "B": "38"},
+    "meter_id": METER,
+    "steered": {"reference_w": 11_100, "max_w": 22_000},
+}
+
+
+def test_downlink_sets_each_current_when_its_isp_begins_also_after_a_restart(tmp_path):
+    isp = NOW // 900
+
+    async def work(server, source, clock):
+        station = server.stations["24"]
+
+        async def at(minutes, ampere):
+            await asyncio.sleep(0.02)
+            clock.advance_to(START + timedelta(minutes=minutes))
+            while station.ampere != ampere:
+                await asyncio.sleep(0.05)
+                clock.advance_to(clock.now() + timedelta(seconds=1))
+
+        downlink = charging_downlinks(source, clock)[METER]
+        async with aclosing(source.values()) as stream:
+            await anext(stream)
+            assert station.ampere == 32, "nothing is set before there is an order"
+            held = await downlink.send(Setpoints(METER, isp - 1, [-9_000, -4_200, 0, -11_100, 5_000]))
+            assert held == Acknowledgement(METER, isp - 1, 5, NOW)
+            assert station.ampere == 10, "6.9 kW on three phases"
+            await at(15, 31)
+        again = EvseRest(source.config, clock)
+        async with aclosing(again.values()) as stream:
+            await anext(stream)
+            await at(30, 7)
+            server.broken = True
+            await at(46, 7)
+            await asyncio.sleep(0.1)
+            server.broken = False
+            await at(50, 23)
+            await at(60, 31)
+        await again.aclose()
+
+    scenario(tmp_path, work, stations=[STEERED], schedules_file=str(tmp_path / "schedules.json"))
+
+
+def test_downlink_refuses_setpoints_of_another_meter(tmp_path):
+    async def work(server, source, clock):
+        downlink = charging_downlinks(source, clock)[METER]
+        with pytest.raises(DomainError, match="for station 24"):
+            await downlink.send(Setpoints(bytes(32), NOW // 900, [0]))
+        server.broken = True
+        with pytest.raises(TransientError, match="answered 503"):
+            await downlink.send(Setpoints(METER, NOW // 900, [-1_000]))
+
+    scenario(tmp_path, work, stations=[STEERED], schedules_file=str(tmp_path / "schedules.json"))
 
 
 def test_command_raises_when_the_service_refuses_or_the_socket_is_unknown(tmp_path):
@@ -176,6 +237,8 @@ def test_probe_counts_what_is_there(tmp_path):
         ({"stations": [], "vehicles": []}, "nothing to read"),
         ({"timezone": "Rome"}, "no time zone is called"),
         ({"token": "abc"}, "Secret"),
+        ({"stations": [STEERED]}, "need a schedules_file"),
+        ({"stations": [STEERED | {"meter_id": None}]}, "both meter_id and steered"),
         ({"stations": [{"id": "1", "device_id": "x", "sockets": {"C": "1"}}]}, "'A' or 'B'"),
     ],
 )

@@ -29,7 +29,7 @@ PREFIX = "BBB6038/SMX"
 ROUND = 19 + 1
 """Values of a round: 19 observations and one reading."""
 
-TIME_OUT_S = 15
+TIME_OUT_S = 40
 REFUSED = r"(bad user name or password|not authorized) \(check username and password\)"
 """Aedes names the reason, Mosquitto does not."""
 
@@ -259,7 +259,7 @@ def test_values_go_on_when_broker_was_restarted(tmp_path):
         return values
 
     async def bounded():
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(TIME_OUT_S):
             return await scenario()
 
     assert registers(asyncio.run(bounded())) == [1000, 2000]

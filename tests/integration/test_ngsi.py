@@ -20,7 +20,7 @@ START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 METER = sha256(b"ngsi").digest()
 VERSIONS = ("v2", "ld")
 CONTEXT = "https://example.org/context.jsonld"
-TIME_OUT_S = 15
+TIME_OUT_S = 40
 MAPPING = f"""
 [[entity]]
 id = "urn:ngsi-ld:SmartMeter:17"

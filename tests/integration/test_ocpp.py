@@ -28,7 +28,7 @@ from tests.utils.broker import make_certificates
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 METER = sha256(b"evse").digest()
 VERSIONS = ("1.6", "2.0.1")
-TIME_OUT_S = 20
+TIME_OUT_S = 40
 
 
 class Site:
@@ -267,7 +267,7 @@ def test_downlink_holds_limits_around_the_reference_when_orders_change_consumpti
     async def work():
         steered = {"steered": {1: {"reference_w": 7_400, "max_w": 11_000}}}
         async with running(tmp_path, point=steered) as site:
-            downlink = charging_downlinks(site.central)[METER]
+            downlink = charging_downlinks(site.central, site.clock)[METER]
             setpoints = Setpoints(METER, first_isp, [-2_000, 0, 2_000, -9_000, 9_000])
             with pytest.raises(TransientError, match="not connected"):
                 await downlink.send(setpoints)

@@ -25,7 +25,7 @@ from tests.utils.broker import running_broker
 METER = sha256(b"streaming").digest()
 START = datetime(2026, 2, 1, 10, 0, tzinfo=UTC)
 FIRST_ISP = int(START.timestamp()) // 900
-TIME_OUT_S = 20
+TIME_OUT_S = 40
 
 
 @pytest.fixture
