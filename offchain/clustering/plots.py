@@ -41,9 +41,10 @@ def plot_centres(model: ClusterModel, path: Path | str, *, rows: np.ndarray, lab
         axis.plot(hours, rows[labels == k][:SHOWN].T, color="#d8dee9", lw=0.4)
         axis.plot(hours, model.centres[k], color="#5e81ac", lw=1.6)
         axis.set_title(f"cluster {k}: {model.sizes[k]:,} curves", fontsize=9)
+        axis.set_xticks(np.arange(0, HOURS_OF[model.scale] + 1, HOURS_OF[model.scale] / 4))
         # outliers among the curves must not flatten the centre
         low, high = model.centres[k].min(), model.centres[k].max()
         axis.set_ylim(min(low, 0) - 0.5 * (high - low) - 0.1, high + (high - low) + 0.1)
-    figure.supxlabel(AXIS[model.scale])
-    figure.supylabel(f"net consumption, normalised ({model.normalisation.value})")
+    figure.supxlabel(AXIS[model.scale], fontsize=10)
+    figure.supylabel(f"net, normalised ({model.normalisation.value})", fontsize=10)
     save_figure(figure, path)

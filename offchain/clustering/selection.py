@@ -173,14 +173,14 @@ def cluster(
 
 
 def _ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Best first; candidates with a cluster of outliers after all others."""
+    """Best first; candidates with a cluster of outliers after all others, of equal ones the simpler first."""
     ranks = [table[index].rank(ascending=sign < 0) for index, sign in INDICES.items()]
     table = table.assign(rank=sum(ranks) / len(ranks))
     outliers = table.smallest_share < LEAST_SHARE
     return (
-        table.assign(_outliers=outliers)
-        .sort_values(["_outliers", "rank", "clusters", "algorithm"], ignore_index=True)
-        .drop(columns="_outliers")
+        table.assign(_outliers=outliers, _order=table.algorithm.map(list(ALGORITHMS).index))
+        .sort_values(["_outliers", "rank", "clusters", "_order"], ignore_index=True)
+        .drop(columns=["_outliers", "_order"])
     )
 
 

@@ -60,8 +60,8 @@ def plot_profile(profile: LoadProfile, path: Path | str, *, title: str = "") -> 
         axis.set_xlim(0, 24)
         axis.set_xticks(range(0, 25, 6))
     axes[0, 0].legend(fontsize=8, frameon=False)
-    figure.supxlabel("local time [h]")
-    figure.supylabel("net consumption [kW], import positive")
+    figure.supxlabel("local time [h]", fontsize=10)
+    figure.supylabel("net [kW], import positive", fontsize=10)
     figure.suptitle(title)
     save_figure(figure, path)
 
