@@ -255,6 +255,91 @@ def check_pyrevm():
     assert evm.get_balance("0x" + "11" * 20) == 7
 
 
+def check_alembic():
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+
+    with create_engine("sqlite://").connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() is None
+
+
+def check_psycopg():
+    from psycopg import sql
+
+    assert sql.SQL("isp = {}").format(sql.Literal(96)).as_string(None) == "isp = 96"
+
+
+def check_holidays():
+    from datetime import date
+
+    import holidays
+
+    assert date(2026, 12, 25) in holidays.country_holidays("DE")
+
+
+def check_lightgbm():
+    import lightgbm
+    import numpy as np
+
+    x = np.arange(200.0)[:, None]
+    model = lightgbm.LGBMRegressor(n_estimators=20, n_jobs=1, verbose=-1).fit(x, 3 * x[:, 0])
+    assert abs(model.predict([[100.0]])[0] - 300) < 30
+
+
+def check_matplotlib():
+    from io import BytesIO
+
+    from matplotlib.figure import Figure
+
+    figure, picture = Figure(), BytesIO()
+    figure.subplots().plot([0, 1])
+    figure.savefig(picture, format="png")
+    assert picture.getvalue().startswith(b"\x89PNG")
+
+
+def check_prometheus_client():
+    from prometheus_client import CollectorRegistry, Counter, generate_latest
+
+    registry = CollectorRegistry()
+    Counter("readings", "Readings", registry=registry).inc(3)
+    assert b"readings_total 3.0" in generate_latest(registry)
+
+
+def check_pvlib():
+    import pandas as pd
+    from pvlib.solarposition import get_solarposition
+
+    noon = pd.DatetimeIndex(["2026-06-21T12:00"], tz="UTC")
+    assert get_solarposition(noon, 51.5, 0.0)["elevation"].iloc[0] > 60
+
+
+def check_pyarrow():
+    from io import BytesIO
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = BytesIO()
+    parquet.write_table(pa.table({"energy_wh": [1, 2]}), file)
+    assert parquet.read_table(file).column("energy_wh").to_pylist() == [1, 2]
+
+
+def check_structlog():
+    import structlog
+    from structlog.testing import capture_logs
+
+    with capture_logs() as logs:
+        structlog.get_logger().info("anchored", readings=96)
+    assert logs == [{"event": "anchored", "log_level": "info", "readings": 96}]
+
+
+def check_threadpoolctl():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    with threadpool_limits(1):
+        assert all(pool["num_threads"] == 1 for pool in threadpool_info())
+
+
 def check_hypothesis():
     from hypothesis import find, strategies
 
