@@ -110,6 +110,9 @@ interface IGridRegistry {
     /// @notice A congestion point; all zero when it was never declared.
     function congestionPoint(bytes32 congestionPointId) external view returns (CongestionPoint memory);
 
+    /// @notice Owner of a connection, and whether it is in the registry still; zero when it was never registered.
+    function ownerOf(bytes32 connectionId) external view returns (address owner, bool active);
+
     /// @notice A connection; all zero when it was never registered.
     function connection(bytes32 connectionId) external view returns (Connection memory);
 

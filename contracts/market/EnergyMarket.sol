@@ -189,13 +189,16 @@ contract EnergyMarket is IEnergyMarket, Module {
         bytes32 connectionId,
         bool places
     ) private view returns (address owner) {
-        IGridRegistry.Connection memory connection = _grid.connection(connectionId);
-        owner = connection.owner;
+        bool active;
+        (owner, active) = _grid.ownerOf(connectionId);
         if (!places) return owner;
         _requireNotPaused();
-        if (!connection.active) revert IGridRegistry.ConnectionUnknown(connectionId);
-        if (auction.limited && connection.congestionPointId != auction.congestionPointId) {
-            revert OutsideArea(connectionId, connection.congestionPointId, auction.congestionPointId);
+        if (!active) revert IGridRegistry.ConnectionUnknown(connectionId);
+        if (auction.limited) {
+            bytes32 congestionPointId = _grid.connection(connectionId).congestionPointId;
+            if (congestionPointId != auction.congestionPointId) {
+                revert OutsideArea(connectionId, congestionPointId, auction.congestionPointId);
+            }
         }
         participants.requireRole(owner, IParticipantRegistry.Role.Prosumer);
     }
@@ -334,7 +337,7 @@ contract EnergyMarket is IEnergyMarket, Module {
     /// @inheritdoc IEnergyMarket
     function reject(uint64 sessionId, bytes32 connectionId, bytes calldata bundle, uint256 positions) external {
         Auction storage auction = _accepting(sessionId);
-        address owner = _grid.connection(connectionId).owner;
+        (address owner, ) = _grid.ownerOf(connectionId);
         if (owner != msg.sender) revert NotOwnerOf(connectionId, msg.sender);
         _reject(auction, sessionId, connectionId, owner, bundle, positions);
     }
@@ -347,7 +350,8 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 positions
     ) external onlyModule {
         Auction storage auction = _accepting(sessionId);
-        _reject(auction, sessionId, connectionId, _grid.connection(connectionId).owner, bundle, positions);
+        (address owner, ) = _grid.ownerOf(connectionId);
+        _reject(auction, sessionId, connectionId, owner, bundle, positions);
     }
 
     function _accepting(uint64 sessionId) private view returns (Auction storage auction) {
@@ -534,7 +538,8 @@ contract EnergyMarket is IEnergyMarket, Module {
     ) private {
         uint256 released = _escrow(auction, TickBook.totalsOf(auction.book.gridOf(), bundle)) - needed;
         if (released != 0) {
-            _clearingHouse.release(potLockId(sessionId), _grid.connection(connectionId).owner, released);
+            (address owner, ) = _grid.ownerOf(connectionId);
+            _clearingHouse.release(potLockId(sessionId), owner, released);
         }
         emit BundleClaimed(sessionId, connectionId, released, needed);
     }
@@ -556,23 +561,42 @@ contract EnergyMarket is IEnergyMarket, Module {
     ) private view {
         (uint256 product, bool sell, uint256 filledWh, uint256 packed) = auction.book.fillAt(grid, bundle, position);
         if (filledWh == 0) return;
-        if (sell) fills.soldWh[product] += filledWh;
-        else fills.boughtWh[product] += filledWh;
-        fills.prices[product] = TickBook.clearingPrice(grid, packed);
+        int256 price = TickBook.clearingPrice(grid, packed);
+        // fills.boughtWh[product] or fills.soldWh[product] += filledWh; fills.prices[product] = price;
+        // {TickBook.fillAt} checked the product, sums of 256 orders stay below 2^40.
+        assembly ("memory-safe") {
+            let offset := add(0x20, shl(5, product))
+            let sum := add(mload(add(fills, shl(5, sell))), offset)
+            mstore(sum, add(mload(sum), filledWh))
+            mstore(add(mload(add(fills, 0x40)), offset), price)
+        }
     }
 
     /// Escrow that final fills need, the formula of the escrow over fills at clearing prices.
     function _neededFor(Auction storage auction, Fills memory fills) private view returns (uint256 needed) {
+        uint256 products = fills.prices.length;
         uint256 boughtWh;
         uint256 soldWh;
-        for (uint256 product = 0; product < fills.prices.length; ++product) {
-            uint256 bought = fills.boughtWh[product];
-            uint256 sold = fills.soldWh[product];
-            if (bought | sold == 0) continue;
-            boughtWh += bought;
-            soldWh += sold;
-            int256 price = fills.prices[product];
-            needed += price < 0 ? Money.costUp(sold, uint256(-price)) : Money.costUp(bought, uint256(price));
+        // As Money.costUp for each product without its checks: fills below 2^40, prices below 2^64.
+        assembly ("memory-safe") {
+            for {
+                let offset := shl(5, products)
+            } offset {
+                offset := sub(offset, 0x20)
+            } {
+                let bought := mload(add(mload(fills), offset))
+                let sold := mload(add(mload(add(fills, 0x20)), offset))
+                if or(bought, sold) {
+                    boughtWh := add(boughtWh, bought)
+                    soldWh := add(soldWh, sold)
+                    let price := mload(add(mload(add(fills, 0x40)), offset))
+                    if slt(price, 0) {
+                        price := sub(0, price)
+                        bought := sold
+                    }
+                    needed := add(needed, div(add(mul(bought, price), 999), 1000))
+                }
+            }
         }
         return needed + _feeAndGuarantee(auction, boughtWh, soldWh);
     }

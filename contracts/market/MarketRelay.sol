@@ -65,7 +65,7 @@ contract MarketRelay is IMarketRelay, EIP712 {
         bytes32 structHash,
         bytes calldata signature
     ) private view {
-        address owner = _grid.connection(connectionId).owner;
+        (address owner, ) = _grid.ownerOf(connectionId);
         if (!SignatureChecker.isValidSignatureNow(owner, _hashTypedDataV4(structHash), signature)) {
             revert InvalidSignature(index, owner);
         }

@@ -292,15 +292,43 @@ library TickBook {
     }
 
     /// @notice Adds the orders of a bundle to their books.
+    /// @dev Neighbouring orders of one slot are stored together.
     function place(Book storage book, bytes calldata bundle) internal returns (Totals memory totals) {
-        Grid memory grid = changeableGrid(book);
-        uint256 orders = count(bundle);
-        unchecked {
-            for (uint256 i = 0; i < orders; ++i) {
-                (uint256 period, bool sell, uint256 tick, uint256 quantityWh) = orderAt(grid, bundle, i);
-                _add(book, i, period, sell, tick, quantityWh);
-                _count(totals, grid, period, sell, tick, quantityWh);
+        totals = totalsOf(changeableGrid(book), bundle);
+        uint256[MAX_TICKS][MAX_PERIODS / 2] storage levels = book.levels;
+        uint256 orders = bundle.length / ORDER_BYTES;
+        uint256 slot;
+        uint256 level;
+        for (uint256 i = 0; i < orders;) {
+            uint256 word;
+            uint256 shift;
+            uint256 present;
+            bool vacant;
+            assembly ("memory-safe") {
+                // {totalsOf} checked the order; {_laneOf} written out.
+                word := shr(192, calldataload(add(bundle.offset, shl(3, i))))
+                let next := add(levels.slot, or(shl(12, shr(57, word)), and(shr(32, word), TICK_MASK)))
+                if iszero(eq(next, slot)) {
+                    if slot {
+                        sstore(slot, level)
+                    }
+                    slot := next
+                    level := sload(slot)
+                }
+                let pair := shl(7, and(shr(56, word), 1))
+                vacant := iszero(shl(128, shr(pair, level)))
+                shift := or(pair, shl(6, and(shr(48, word), 1)))
+                present := and(shr(shift, level), LANE)
+                level := add(level, shl(shift, and(word, 0xffffffff)))
             }
+            unchecked {
+                if (present + uint32(word) > LANE) revert TickFull(i, present, uint32(word));
+                if (vacant) _occupy(book, word >> 56, uint16(word >> 32));
+                ++i;
+            }
+        }
+        assembly ("memory-safe") {
+            sstore(slot, level)
         }
     }
 
@@ -333,17 +361,47 @@ library TickBook {
         _count(totals, grid, period, sell, tick, quantityWh);
     }
 
-    /// @notice Sums over the orders of a bundle that need not be in the book.
+    /// @notice Sums over the orders of a bundle that need not be in the book, each of them checked.
+    /// @dev {orderAt} and {worstCaseCost} written out: half of the computation of an order otherwise.
     function totalsOf(Grid memory grid, bytes calldata bundle) internal pure returns (Totals memory totals) {
         uint256 orders = count(bundle);
-        unchecked {
-            for (uint256 i = 0; i < orders; ++i) {
-                (uint256 period, bool sell, uint256 tick, uint256 quantityWh) = orderAt(grid, bundle, i);
-                _count(totals, grid, period, sell, tick, quantityWh);
+        uint256 bad = orders;
+        assembly ("memory-safe") {
+            let cost := 0
+            for {
+                let i := 0
+            } lt(i, orders) {
+                i := add(i, 1)
+            } {
+                let word := shr(192, calldataload(add(bundle.offset, shl(3, i))))
+                let tick := and(shr(32, word), 0xffff)
+                let quantityWh := and(word, 0xffffffff)
+                // tickCount, periodCount and minQuantityWh are the third to the fifth field of the grid.
+                let valid := and(lt(tick, mload(add(grid, 0x40))), lt(shr(56, word), mload(add(grid, 0x60))))
+                if iszero(and(valid, iszero(or(and(word, RESERVED), lt(quantityWh, mload(add(grid, 0x80))))))) {
+                    bad := i
+                    break
+                }
+                let price := add(mload(grid), mul(tick, mload(add(grid, 0x20))))
+                let sell := and(shr(48, word), 1)
+                if sell {
+                    price := sub(0, price)
+                    if iszero(lt(shr(56, word), mload(add(totals, 0x60)))) {
+                        mstore(add(totals, 0x60), add(shr(56, word), 1)) // sellEnd
+                    }
+                }
+                if sgt(price, 0) {
+                    cost := add(cost, div(add(mul(quantityWh, price), 999), 1000))
+                }
+                let side := add(totals, add(0x20, shl(5, sell))) // buyWh or sellWh
+                mstore(side, add(mload(side), quantityWh))
             }
+            mstore(totals, cost)
         }
+        if (bad != orders) _refuse(grid, bundle, bad);
     }
 
+    /// Adds an order to sums. Fields of the memory structs by their place: the third of the computation of an order.
     function _count(
         Totals memory totals,
         Grid memory grid,
@@ -352,13 +410,16 @@ library TickBook {
         uint256 tick,
         uint256 quantityWh
     ) private pure {
-        unchecked {
-            totals.cost += worstCaseCost(priceOf(grid, tick), quantityWh, sell);
-            if (sell) {
-                totals.sellWh += quantityWh;
-                if (period >= totals.sellEnd) totals.sellEnd = period + 1;
-            } else {
-                totals.buyWh += quantityWh;
+        uint256 cost = worstCaseCost(priceOf(grid, tick), quantityWh, sell);
+        assembly ("memory-safe") {
+            mstore(totals, add(mload(totals), cost))
+            let side := add(totals, add(0x20, shl(5, sell))) // buyWh or sellWh
+            mstore(side, add(mload(side), quantityWh))
+            if sell {
+                let sellEnd := add(totals, 0x60)
+                if iszero(lt(period, mload(sellEnd))) {
+                    mstore(sellEnd, add(period, 1))
+                }
             }
         }
     }
@@ -482,26 +543,6 @@ library TickBook {
         return (sides & LANE, sides >> 64);
     }
 
-    function _add(
-        Book storage book,
-        uint256 position,
-        uint256 period,
-        bool sell,
-        uint256 tick,
-        uint256 quantityWh
-    ) private {
-        (uint256 slot, uint256 level, uint256 shift) = _laneOf(book, period, sell, tick);
-        uint256 present = (level >> shift) & LANE;
-        unchecked {
-            if (present + quantityWh > LANE) revert TickFull(position, present, quantityWh);
-            uint256 raised = level + (quantityWh << shift);
-            assembly ("memory-safe") {
-                sstore(slot, raised)
-            }
-        }
-        if (present == 0 && _sidesOf(level, period) == 0) _occupy(book, period, tick);
-    }
-
     function _subtract(
         Book storage book,
         uint256 position,
@@ -522,18 +563,30 @@ library TickBook {
         if (present == quantityWh && _sidesOf(level, period) == 0) _vacate(book, period, tick);
     }
 
-    /// Slot of a tick, what it holds, and where the lane of a period and side begins in it. The caller checked `period`
-    /// and `tick`: the array is not asked to do it again.
+    /// Slot of a tick, what it holds, and where the lane of a period and side begins in it.
     function _laneOf(
         Book storage book,
         uint256 period,
         bool sell,
         uint256 tick
     ) private view returns (uint256 slot, uint256 level, uint256 shift) {
+        slot = _slotOf(book, period, tick);
+        shift = _shiftOf(period, sell);
+        assembly ("memory-safe") {
+            level := sload(slot)
+        }
+    }
+
+    /// The caller checked `period` and `tick`: the array is not asked to do it again.
+    function _slotOf(Book storage book, uint256 period, uint256 tick) private view returns (uint256 slot) {
         uint256[MAX_TICKS][MAX_PERIODS / 2] storage levels = book.levels;
         assembly ("memory-safe") {
             slot := add(levels.slot, or(shl(12, shr(1, period)), tick))
-            level := sload(slot)
+        }
+    }
+
+    function _shiftOf(uint256 period, bool sell) private pure returns (uint256 shift) {
+        assembly ("memory-safe") {
             shift := or(shl(7, and(period, 1)), shl(6, sell))
         }
     }

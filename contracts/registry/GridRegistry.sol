@@ -108,6 +108,12 @@ contract GridRegistry is IGridRegistry, Module {
     }
 
     /// @inheritdoc IGridRegistry
+    function ownerOf(bytes32 connectionId) external view returns (address owner, bool active) {
+        Connection storage known = _connections[connectionId];
+        return (known.owner, known.active);
+    }
+
+    /// @inheritdoc IGridRegistry
     function connection(bytes32 connectionId) external view returns (Connection memory) {
         return _connections[connectionId];
     }
