@@ -157,6 +157,7 @@ class MqttSource:
         self.clock = clock
         self.connected = False
         self.received = 0
+        self._down = False
         self.port = config.port or (1883 if config.tls is None else 8883)
         self.where = f"mqtt {config.host}:{self.port}"
         self._status = config.status_topic or f"gridpact/{config.client_id}/status"
@@ -188,23 +189,23 @@ class MqttSource:
 
     async def _run(self) -> None:
         """Stay connected; longer pauses from failure to failure, and an end when the broker refuses for good."""
-        delay_s, down = 0.5, False
+        delay_s, loop = 0.5, asyncio.get_running_loop()
         while True:
             await self._delivery.room()
-            started = unix(self.clock)
+            started = loop.time()
             try:
                 await self._connection()
             except PermanentError as error:
                 self._delivery.fail(error)
                 return
             except TransientError as error:
-                if not down:
+                if not self._down:
                     log.warning("%s; connecting again until it works", error)
-                down = True
+                self._down = True
             except Exception as exc:
                 self._delivery.fail(exc)
                 return
-            delay_s = 0.5 if unix(self.clock) - started > MAX_DELAY_S else min(delay_s * 2, MAX_DELAY_S)
+            delay_s = 0.5 if loop.time() - started > MAX_DELAY_S else min(delay_s * 2, MAX_DELAY_S)
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
 
     def _topics(self) -> list[str]:
@@ -370,6 +371,7 @@ class _Connection:
             self._end(None)
         else:
             self._source.connected = True
+            self._source._down = False
             log.info("%s: connected, %d subscriptions", self._source.where, len(topics))
             client.publish(self._source._status, "online", qos=1, retain=True)
 

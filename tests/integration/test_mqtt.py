@@ -228,7 +228,9 @@ def test_probe_raises_when_nothing_listens(tmp_path):
         asyncio.run(source_at(broker, "nobody").probe())
 
 
-def test_values_go_on_when_broker_was_restarted(tmp_path):
+def test_values_go_on_when_broker_was_restarted(tmp_path, caplog):
+    caplog.set_level("INFO", "oracles.sources.mqtt")
+
     async def scenario():
         values = []
         with running_broker(tmp_path) as broker:
@@ -263,6 +265,8 @@ def test_values_go_on_when_broker_was_restarted(tmp_path):
             return await scenario()
 
     assert registers(asyncio.run(bounded())) == [1000, 2000]
+    told = [record.levelname for record in caplog.records]
+    assert told == ["INFO", "WARNING", "INFO"], "that it broke and that it recovered, not every attempt"
 
 
 CONSUMER = """
