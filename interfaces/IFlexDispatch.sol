@@ -2,12 +2,11 @@
 pragma solidity ^0.8.24;
 
 import {IFlexMarket} from "interfaces/IFlexMarket.sol";
-import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 
-/// @title Prosumer orders: dispatch, standby reassignment, direct control
-/// @notice An aggregator disaggregates its flex order into prosumer orders within their agreements; a shortfall that a
-/// device-signed reading proves is handed to the standby list in merit order. Source: eDREAM D2.2 HL-UC01_LL-UC07,
-/// D2.5 LL-UC08; FRs MF03_BR03_UR01_FR05, UR03_FR07, UR04_FR08.
+/// @title Prosumer orders: dispatch, replacements, direct control
+/// @notice An aggregator disaggregates its flex order into prosumer orders within their agreements; what one of them
+/// misses is taken over by others, which {IFlexReassignment} finds. Source: eDREAM D2.2 HL-UC01_LL-UC07; FRs
+/// MF03_BR03_UR01_FR05, UR03_FR07.
 /// @dev A prosumer order pins all it is settled by in {OrderTerms}; storage holds the hash, events carry the content,
 /// callers bring it back. The baseline is proven against its commitment when the order is issued, so prosumer, DSO and
 /// aggregator know before delivery what will be measured against.
@@ -17,7 +16,7 @@ import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 ///
 /// State of a prosumer order: Issued --cancel, until notice--> Cancelled | --settle--> Settled (with or without readings)
 /// | group finalised after the settlement deadline: nothing more is paid.
-/// @custom:stop Paused: no dispatch, no reassignment. Settlement works.
+/// @custom:stop Paused: no dispatch, no replacement, no direct order. Settlement works.
 interface IFlexDispatch {
     enum OrderStatus {
         None,
@@ -116,18 +115,20 @@ interface IFlexDispatch {
         bytes32[] baselineProof;
     }
 
-    /// @notice What proves a shortfall and who takes it over.
-    struct Shortfall {
-        uint64 prosumerOrderId;
+    /// @notice An order that takes over from another. Only the reassignment module makes it.
+    struct Replacement {
+        uint64 failedOrderId;
+        uint64 agreementId;
+        /// Meter and hash of the packed baseline that the replacement is settled by, proven when it was listed.
+        bytes32 meterId;
+        bytes32 baselineHash;
         bytes quantitiesWh;
-        bytes baselineWh;
-        /// Quantities of the order taken over so far; empty when none.
-        bytes takenWh;
-        IMeteringLedger.Reading reading;
-        /// Position of the standby in the list; must be the first that can.
-        uint256 standbyIndex;
-        bytes standbyBaselineWh;
-        bytes32[] standbyBaselineProof;
+        /// All that the failing order lost so far, with this replacement.
+        bytes totalTakenWh;
+        /// Energy of this replacement, Wh.
+        uint48 takenWh;
+        /// What the failing order can earn less than before, uToken.
+        uint256 rewardFreed;
     }
 
     event ProsumerOrdered(
@@ -140,15 +141,6 @@ interface IFlexDispatch {
         uint64 rewardLocked
     );
     event ProsumerOrderCancelled(uint64 indexed prosumerOrderId, uint64 indexed groupId, uint64 rewardReleased);
-    event StandbyListed(uint64 indexed flexOrderId, uint64[] agreementIds);
-    event Reassigned(
-        uint64 indexed failedOrderId,
-        uint64 indexed replacementOrderId,
-        uint32 indexed isp,
-        uint256 shortfallWh,
-        uint256 takenWh,
-        bytes totalTakenWh
-    );
     event DirectGroupOpened(
         uint64 indexed groupId,
         address indexed payer,
@@ -163,7 +155,6 @@ interface IFlexDispatch {
     error TermsMismatch(uint64 prosumerOrderId);
     error NotAggregatorOf(uint64 flexOrderId, address caller);
     error FlexOrderClosed(uint64 flexOrderId);
-    error IspNotOver(uint32 isp, uint256 nowTs);
     error DispatchClosed(uint40 dispatchBy, uint256 nowTs);
     error OutsideAgreement(uint64 agreementId, uint256 position, uint256 quantityWh, uint256 limitWh);
     error OutsideAvailability(uint64 agreementId, uint256 position);
@@ -180,14 +171,6 @@ interface IFlexDispatch {
     error ConnectionNotAllowed(bytes32 connectionId);
     error NoMeter(bytes32 connectionId);
     error MoreThanOrdered(uint256 position, uint256 dispatchedWh, uint256 orderedWh);
-    error StandbyNotInMeritOrder(uint256 index);
-    error StandbyListTooLong(uint256 length, uint256 limit);
-    error NotStandby(uint64 agreementId);
-    error NoShortfall(uint64 prosumerOrderId, int256 deliveredWh, uint256 dueWh);
-    error ReadingNotOfOrder(uint64 prosumerOrderId);
-    error WrongStandby(uint256 given, uint256 expected);
-    error NoStandbyLeft(uint64 flexOrderId);
-    error NothingLeftToReassign(uint64 prosumerOrderId);
     error GroupAlreadyFinalised(uint64 groupId);
 
     /// @notice Issues prosumer orders for a flex order and locks their largest rewards. Only its aggregator, until
@@ -199,10 +182,6 @@ interface IFlexDispatch {
         Dispatch[] calldata dispatches
     ) external returns (uint64 firstProsumerOrderId);
 
-    /// @notice Sets the standby list of a flex order: agreements marked standby, ascending reward rate, at most 32.
-    /// Only its aggregator, until `dispatchBy`.
-    function listStandby(uint64 flexOrderId, uint64[] calldata agreementIds) external;
-
     /// @notice Withdraws a prosumer order while its notice time has not begun. Only the aggregator.
     function cancelProsumerOrder(
         uint64 prosumerOrderId,
@@ -210,15 +189,9 @@ interface IFlexDispatch {
         bytes calldata quantitiesWh
     ) external;
 
-    /// @notice Hands the missing share of a failing order, from the next ISP that allows notice, to the first standby
-    /// able to take it. Anyone may call, as often as something is missing and standby is left.
-    /// @dev A standby takes per remaining ISP down(quantity * (ordered - delivered) / ordered) with ordered and delivered of
-    /// the proven ISP, less what was taken over before. One that is able but has no committed baseline is not passed over:
-    /// list only agreements whose meters are under the baseline commitment.
-    function reassign(
-        OrderTerms calldata terms,
-        Shortfall calldata shortfall
-    ) external returns (uint64 replacementOrderId);
+    /// @notice Issues an order that takes over from a failing one, with all the checks of {dispatch} but `dispatchBy`, and
+    /// locks what it can earn more than the failing one can earn less. Only the reassignment module.
+    function issueReplacement(Replacement calldata replacement) external returns (uint64 replacementOrderId);
 
     /// @notice Opens a direct control group and issues its orders. Only the regime module, which checks limits.
     function issueDirect(
@@ -256,13 +229,14 @@ interface IFlexDispatch {
     /// @notice All that settlement needs of an order, in one call.
     function basisOf(uint64 prosumerOrderId) external view returns (Basis memory);
 
-    function standbyOf(uint64 flexOrderId) external view returns (uint64[] memory agreementIds);
-
     /// @notice Energy dispatched per ISP of a flex order, packed `uint32` Wh.
     function dispatchedWh(uint64 flexOrderId) external view returns (bytes memory);
 
     /// @notice Bit p set: the connection has an order at position p of the market day.
     function orderedIsps(bytes32 connectionId, uint32 dayFirstIsp) external view returns (uint128);
+
+    /// @notice Orders of an agreement in the week of a market day, cancelled ones not counted.
+    function activationsOf(uint64 agreementId, uint32 dayFirstIsp) external view returns (uint256);
 
     /// @notice Lock in the clearing house that rewards of a group are paid from.
     function groupLockId(uint64 groupId) external view returns (bytes32);

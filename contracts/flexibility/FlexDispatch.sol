@@ -9,14 +9,13 @@ import {ICommitmentRegistry} from "interfaces/ICommitmentRegistry.sol";
 import {IFlexDispatch} from "interfaces/IFlexDispatch.sol";
 import {IFlexMarket} from "interfaces/IFlexMarket.sol";
 import {IGridRegistry} from "interfaces/IGridRegistry.sol";
-import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 import {IMeterRegistry} from "interfaces/IMeterRegistry.sol";
 import {IParticipantRegistry} from "interfaces/IParticipantRegistry.sol";
 import {Module} from "contracts/registry/Module.sol";
 import {Activation} from "contracts/flexibility/Activation.sol";
 import {Curves} from "contracts/metering/Curves.sol";
 
-/// @title Prosumer orders: dispatch, standby reassignment, direct control
+/// @title Prosumer orders: dispatch, replacements, direct control
 /// @dev See {IFlexDispatch} for states, money and trust. Loops over positions are unchecked: at most 100 values below 2^32,
 /// tolerances below 2^16, so sums stay below 2^40 and products below 2^64.
 contract FlexDispatch is IFlexDispatch, Module {
@@ -25,11 +24,9 @@ contract FlexDispatch is IFlexDispatch, Module {
 
     /// @dev Group ids of direct control start here; those below are flex orders.
     uint64 private constant FIRST_DIRECT_GROUP = 1 << 63;
-    uint256 private constant STANDBY_LIMIT = 32;
 
     IGridRegistry private immutable _grid;
     IMeterRegistry private immutable _meters;
-    IMeteringLedger private immutable _metering;
     ICommitmentRegistry private immutable _commitments;
     IAgreementRegistry private immutable _agreements;
     IFlexMarket private immutable _market;
@@ -41,7 +38,6 @@ contract FlexDispatch is IFlexDispatch, Module {
     mapping(uint64 prosumerOrderId => ProsumerOrder) private _orders;
     mapping(uint64 groupId => Group) private _groups;
     mapping(uint64 prosumerOrderId => Reassignment) private _reassignments;
-    mapping(uint64 flexOrderId => uint64[]) private _standby;
     /// @dev Energy dispatched per ISP: 8 positions of uint32 a word, as in a packed curve.
     mapping(uint64 flexOrderId => uint256[13]) private _dispatched;
     /// @dev ISPs of a connection that have an order: bit `isp & 255` of word `isp >> 8`. Absolute ISPs, so that market
@@ -68,7 +64,6 @@ contract FlexDispatch is IFlexDispatch, Module {
         IParticipantRegistry participants_,
         IGridRegistry grid_,
         IMeterRegistry meters_,
-        IMeteringLedger metering_,
         ICommitmentRegistry commitments_,
         IAgreementRegistry agreements_,
         IFlexMarket market_,
@@ -76,7 +71,6 @@ contract FlexDispatch is IFlexDispatch, Module {
     ) Module(authority_, participants_) {
         _grid = grid_;
         _meters = meters_;
-        _metering = metering_;
         _commitments = commitments_;
         _agreements = agreements_;
         _market = market_;
@@ -101,37 +95,11 @@ contract FlexDispatch is IFlexDispatch, Module {
         for (uint256 i = 0; i < dispatches.length; ++i) {
             Dispatch calldata part = dispatches[i];
             _requireLength(part.quantitiesWh, context.ispCount);
-            _issueAgreed(
-                context,
-                part.agreementId,
-                _agreements.termsInForce(part.agreementId),
-                part.quantitiesWh,
-                part.baselineWh,
-                part.baselineProof
-            );
+            _dispatchOne(context, part);
             _addDispatched(sums, part.quantitiesWh, orderedWh);
         }
         _storeDispatched(flexOrderId, sums);
         _clearingHouse.lock(groupLockId(flexOrderId), context.aggregator, context.lockedReward);
-    }
-
-    /// @inheritdoc IFlexDispatch
-    function listStandby(uint64 flexOrderId, uint64[] calldata agreementIds) external whenNotPaused {
-        (Context memory context, , uint40 dispatchBy) = _openFlexOrder(flexOrderId);
-        _requireAggregator(flexOrderId, context.aggregator);
-        if (block.timestamp > dispatchBy) revert DispatchClosed(dispatchBy, block.timestamp);
-        if (agreementIds.length > STANDBY_LIMIT) revert StandbyListTooLong(agreementIds.length, STANDBY_LIMIT);
-        uint256 lastRate = 0;
-        for (uint256 i = 0; i < agreementIds.length; ++i) {
-            IAgreementRegistry.Terms memory agreed = _agreements.termsInForce(agreementIds[i]);
-            if (!agreed.standby) revert NotStandby(agreementIds[i]);
-            if (agreed.aggregator != context.aggregator) revert OtherAggregator(agreementIds[i], agreed.aggregator);
-            uint256 rate = Activation.rewardOf(1e9, agreed.rewardRate, agreed.multiplierBps);
-            if (rate < lastRate) revert StandbyNotInMeritOrder(i);
-            lastRate = rate;
-        }
-        _standby[flexOrderId] = agreementIds;
-        emit StandbyListed(flexOrderId, agreementIds);
     }
 
     /// @inheritdoc IFlexDispatch
@@ -176,42 +144,34 @@ contract FlexDispatch is IFlexDispatch, Module {
     // ------------------------------------------------------------------ standby
 
     /// @inheritdoc IFlexDispatch
-    function reassign(
-        OrderTerms calldata terms,
-        Shortfall calldata shortfall
-    ) external whenNotPaused returns (uint64 replacementOrderId) {
-        _requireIssued(shortfall.prosumerOrderId, terms);
-        (Context memory context, , ) = _openFlexOrder(terms.groupId);
-        context.replaces = shortfall.prosumerOrderId;
-
-        bytes memory taken = _takenCurve(terms, shortfall);
-        (bytes memory missing, uint256 shortfallWh) = _missingCurve(terms, shortfall, taken);
-        uint256 freed = _rewardCap(terms, shortfall.quantitiesWh, taken);
-        bytes memory take;
-        (replacementOrderId, take) = _issueReplacement(context, shortfall, missing);
-        uint256 takenWh = 0;
-        unchecked {
-            for (uint256 p = 0; p < terms.ispCount; ++p) {
-                uint256 t = Activation.at(take, p);
-                if (t == 0) continue;
-                takenWh += t;
-                Activation.set(taken, p, Activation.at(taken, p) + t);
-            }
-        }
-        freed -= _rewardCap(terms, shortfall.quantitiesWh, taken);
-        // What the failing order can no longer earn pays for the replacement; only a dearer one needs more.
-        if (context.lockedReward > freed) {
-            _clearingHouse.lock(groupLockId(terms.groupId), context.aggregator, context.lockedReward - freed);
-        }
-        _recordTaken(shortfall.prosumerOrderId, taken, takenWh);
-        emit Reassigned(
-            shortfall.prosumerOrderId,
-            replacementOrderId,
-            shortfall.reading.isp,
-            shortfallWh,
-            takenWh,
-            taken
+    function issueReplacement(
+        Replacement calldata replacement
+    ) external onlyModule whenNotPaused returns (uint64 replacementOrderId) {
+        ProsumerOrder storage failed = _orders[replacement.failedOrderId];
+        (Context memory context, , ) = _openFlexOrder(failed.groupId);
+        context.replaces = replacement.failedOrderId;
+        IAgreementRegistry.Terms memory agreed = _agreements.termsInForce(replacement.agreementId);
+        _requireAgreed(context, replacement.agreementId, agreed, replacement.quantitiesWh);
+        replacementOrderId = _issueAgreed(
+            context,
+            replacement.agreementId,
+            agreed,
+            replacement.quantitiesWh,
+            replacement.meterId,
+            replacement.baselineHash
         );
+        // What the failing order can no longer earn pays for the replacement; only a dearer one needs more.
+        if (context.lockedReward > replacement.rewardFreed) {
+            _clearingHouse.lock(
+                groupLockId(context.groupId),
+                context.aggregator,
+                context.lockedReward - replacement.rewardFreed
+            );
+        }
+        failed.replaced = true;
+        Reassignment storage record = _reassignments[replacement.failedOrderId];
+        record.takenHash = keccak256(replacement.totalTakenWh);
+        record.takenWh += replacement.takenWh;
     }
 
     // ------------------------------------------------------------------ direct control
@@ -244,7 +204,13 @@ contract FlexDispatch is IFlexDispatch, Module {
             _requireLength(part.quantitiesWh, ispCount);
             terms.prosumer = _requireConnection(part.connectionId, congestionPointId).owner;
             terms.meterId = _requireMeter(part.connectionId);
-            terms.baselineHash = _requireBaseline(baselineCommitmentId, terms, part.baselineWh, part.baselineProof);
+            terms.baselineHash = _requireBaseline(
+                baselineCommitmentId,
+                terms.meterId,
+                ispCount,
+                part.baselineWh,
+                part.baselineProof
+            );
             _mark(part.connectionId, dayFirstIsp, _positions(part.quantitiesWh));
             locked += _store(terms, part.quantitiesWh);
         }
@@ -325,11 +291,6 @@ contract FlexDispatch is IFlexDispatch, Module {
     }
 
     /// @inheritdoc IFlexDispatch
-    function standbyOf(uint64 flexOrderId) external view returns (uint64[] memory) {
-        return _standby[flexOrderId];
-    }
-
-    /// @inheritdoc IFlexDispatch
     function dispatchedWh(uint64 flexOrderId) external view returns (bytes memory) {
         return _dispatchedCurve(flexOrderId, _groups[flexOrderId].ispCount);
     }
@@ -344,6 +305,11 @@ contract FlexDispatch is IFlexDispatch, Module {
     }
 
     /// @inheritdoc IFlexDispatch
+    function activationsOf(uint64 agreementId, uint32 dayFirstIsp) external view returns (uint256) {
+        return _activations[agreementId][Activation.weekOf(dayFirstIsp)];
+    }
+
+    /// @inheritdoc IFlexDispatch
     function groupLockId(uint64 groupId) public view returns (bytes32) {
         return keccak256(abi.encode(address(this), groupId));
     }
@@ -355,28 +321,50 @@ contract FlexDispatch is IFlexDispatch, Module {
 
     // ------------------------------------------------------------------ issuing
 
-    /// @dev Checks a curve against an agreement and everything else that binds the connection, and issues the order.
-    function _issueAgreed(
+    function _dispatchOne(Context memory context, Dispatch calldata part) private {
+        IAgreementRegistry.Terms memory agreed = _agreements.termsInForce(part.agreementId);
+        _requireAgreed(context, part.agreementId, agreed, part.quantitiesWh);
+        bytes32 meterId = _requireMeter(agreed.connectionId);
+        bytes32 baselineHash = _requireBaseline(
+            context.baselineCommitmentId,
+            meterId,
+            context.ispCount,
+            part.baselineWh,
+            part.baselineProof
+        );
+        _issueAgreed(context, part.agreementId, agreed, part.quantitiesWh, meterId, baselineHash);
+    }
+
+    /// @dev Checks a curve against an agreement and everything else that binds the connection; marks its ISPs.
+    function _requireAgreed(
         Context memory context,
         uint64 agreementId,
         IAgreementRegistry.Terms memory agreed,
-        bytes memory quantities,
-        bytes calldata baselineWh,
-        bytes32[] calldata baselineProof
-    ) private returns (uint64) {
+        bytes memory quantities
+    ) private {
         if (agreed.aggregator != context.aggregator) revert OtherAggregator(agreementId, agreed.aggregator);
         if (agreed.baselineMethod != context.baselineMethod) {
             revert OtherBaselineMethod(agreementId, agreed.baselineMethod, context.baselineMethod);
         }
         _requireConnection(agreed.connectionId, context.congestionPointId);
         _markAgreed(context, agreementId, agreed, quantities);
+    }
 
+    /// @dev Issues an order that {_requireAgreed} let pass, with the meter and baseline that it is settled by.
+    function _issueAgreed(
+        Context memory context,
+        uint64 agreementId,
+        IAgreementRegistry.Terms memory agreed,
+        bytes memory quantities,
+        bytes32 meterId,
+        bytes32 baselineHash
+    ) private returns (uint64) {
         OrderTerms memory terms = OrderTerms({
             groupId: context.groupId,
             agreementId: agreementId,
             replaces: context.replaces,
             prosumer: agreed.prosumer,
-            meterId: _requireMeter(agreed.connectionId),
+            meterId: meterId,
             direction: context.direction,
             dayFirstIsp: context.dayFirstIsp,
             ispCount: context.ispCount,
@@ -386,9 +374,8 @@ contract FlexDispatch is IFlexDispatch, Module {
             multiplierBps: agreed.multiplierBps,
             missingIsShortfall: agreed.missingIsShortfall,
             quantitiesHash: 0,
-            baselineHash: 0
+            baselineHash: baselineHash
         });
-        terms.baselineHash = _requireBaseline(context.baselineCommitmentId, terms, baselineWh, baselineProof);
         _openGroup(context.groupId, context.aggregator, context.dayFirstIsp, context.ispCount);
         context.lockedReward += _store(terms, quantities);
         return _lastProsumerOrderId;
@@ -462,184 +449,6 @@ contract FlexDispatch is IFlexDispatch, Module {
         group_.ispCount = ispCount;
     }
 
-    // ------------------------------------------------------------------ reassignment, in steps
-
-    /// @dev The curve taken over so far, verified; all zero when nothing was.
-    function _takenCurve(
-        OrderTerms calldata terms,
-        Shortfall calldata shortfall
-    ) private view returns (bytes memory taken) {
-        _requireHash(shortfall.quantitiesWh, terms.quantitiesHash);
-        _requireHash(shortfall.baselineWh, terms.baselineHash);
-        if (!_orders[shortfall.prosumerOrderId].replaced) return new bytes(4 * uint256(terms.ispCount));
-        _requireHash(shortfall.takenWh, _reassignments[shortfall.prosumerOrderId].takenHash);
-        return shortfall.takenWh;
-    }
-
-    /// @dev What is missing at each later position if the failing order goes on as the reading shows:
-    /// quantity * (ordered - delivered) / ordered of the proven ISP, down, less what was taken over already. Bringing
-    /// the same reading again therefore takes nothing twice.
-    function _missingCurve(
-        OrderTerms calldata terms,
-        Shortfall calldata shortfall,
-        bytes memory taken
-    ) private view returns (bytes memory missing, uint256 shortfallWh) {
-        _requireReading(terms, shortfall);
-        uint256 at = shortfall.reading.isp - terms.dayFirstIsp;
-        uint256 done;
-        (done, shortfallWh) = _provenShortfall(terms, shortfall, Activation.at(taken, at), at);
-
-        bytes calldata quantities = shortfall.quantitiesWh;
-        uint256 ordered = quantities.quantity(at);
-        missing = new bytes(taken.length);
-        bool any = false;
-        unchecked {
-            for (uint256 p = at + 1; 4 * p < missing.length; ++p) {
-                uint256 target = (quantities.quantity(p) * (ordered - done)) / ordered;
-                uint256 already = Activation.at(taken, p);
-                if (target <= already) continue;
-                Activation.set(missing, p, target - already);
-                any = true;
-            }
-        }
-        if (!any) revert NothingLeftToReassign(shortfall.prosumerOrderId);
-    }
-
-    /// @dev A signed reading of the order's meter, of an ISP of its day that is over.
-    function _requireReading(OrderTerms calldata terms, Shortfall calldata shortfall) private view {
-        IMeteringLedger.Reading calldata reading = shortfall.reading;
-        if (
-            terms.agreementId == 0 ||
-            reading.meterId != terms.meterId ||
-            reading.isp < terms.dayFirstIsp ||
-            reading.isp >= terms.dayFirstIsp + terms.ispCount
-        ) revert ReadingNotOfOrder(shortfall.prosumerOrderId);
-        if (block.timestamp < (uint256(reading.isp) + 1) * Activation.ISP_SECONDS) {
-            revert IspNotOver(reading.isp, block.timestamp);
-        }
-        _metering.requireReading(reading);
-    }
-
-    /// @dev Delivered and missing energy at the proven position; what is within the tolerance band is no shortfall.
-    function _provenShortfall(
-        OrderTerms calldata terms,
-        Shortfall calldata shortfall,
-        uint256 takenWh,
-        uint256 at
-    ) private pure returns (uint256 done, uint256 shortfallWh) {
-        uint256 ordered = shortfall.quantitiesWh.quantity(at);
-        uint256 due = ordered - takenWh;
-        int256 delivered =
-            shortfall.baselineWh.baseline(at) -
-                int256(uint256(shortfall.reading.importWh)) +
-                int256(uint256(shortfall.reading.exportWh));
-        if (terms.direction == IFlexMarket.Direction.Down) delivered = -delivered;
-        done = delivered > 0 ? uint256(delivered) : 0;
-        if (done + (ordered * terms.toleranceBps) / Activation.BPS >= due) {
-            revert NoShortfall(shortfall.prosumerOrderId, delivered, due);
-        }
-        shortfallWh = due - done;
-    }
-
-    function _issueReplacement(
-        Context memory context,
-        Shortfall calldata shortfall,
-        bytes memory missing
-    ) private returns (uint64 replacementOrderId, bytes memory take) {
-        uint64 agreementId;
-        IAgreementRegistry.Terms memory agreed;
-        (agreementId, agreed, take) = _firstStandby(context, missing, shortfall.standbyIndex);
-        replacementOrderId = _issueAgreed(
-            context,
-            agreementId,
-            agreed,
-            take,
-            shortfall.standbyBaselineWh,
-            shortfall.standbyBaselineProof
-        );
-    }
-
-    /// @dev First of the standby list that can take anything; the caller's hint must name it.
-    function _firstStandby(
-        Context memory context,
-        bytes memory missing,
-        uint256 hint
-    ) private view returns (uint64 agreementId, IAgreementRegistry.Terms memory agreed, bytes memory take) {
-        uint64[] storage list = _standby[context.groupId];
-        for (uint256 i = 0; i < list.length; ++i) {
-            bool able;
-            agreementId = list[i];
-            (able, agreed, take) = _standbyTake(context, agreementId, missing);
-            if (!able) continue;
-            if (hint != i) revert WrongStandby(hint, i);
-            return (agreementId, agreed, take);
-        }
-        revert NoStandbyLeft(context.groupId);
-    }
-
-    /// @dev What an agreement can take of a missing curve: inside its power, availability, notice and weekly limit,
-    /// where it has no other order, at the order's congestion point.
-    function _standbyTake(
-        Context memory context,
-        uint64 agreementId,
-        bytes memory missing
-    ) private view returns (bool able, IAgreementRegistry.Terms memory agreed, bytes memory take) {
-        try _agreements.termsInForce(agreementId) returns (IAgreementRegistry.Terms memory inForce) {
-            agreed = inForce;
-        } catch {
-            return (false, agreed, take);
-        }
-        if (
-            !agreed.standby ||
-            !_connectionAllowed(agreed.connectionId, context.congestionPointId) ||
-            agreed.baselineMethod != context.baselineMethod ||
-            _meters.meterOf(agreed.connectionId) == 0 ||
-            _activations[agreementId][Activation.weekOf(context.dayFirstIsp)] >= agreed.weeklyActivations
-        ) return (false, agreed, take);
-
-        uint256 limit = Activation.limitWh(agreed, context.direction);
-        uint256 free =
-            _agreements.availableIsps(agreementId, context.dayFirstIsp) &
-                ~uint256(orderedIsps(agreed.connectionId, context.dayFirstIsp));
-        take = new bytes(missing.length);
-        unchecked {
-            for (uint256 p = 0; p < context.ispCount; ++p) {
-                uint256 m = Activation.at(missing, p);
-                if (m == 0 || (free >> p) & 1 == 0) continue;
-                if ((context.dayFirstIsp + p) * Activation.ISP_SECONDS < block.timestamp + agreed.noticeSeconds)
-                    continue;
-                Activation.set(take, p, m < limit ? m : limit);
-                able = able || limit != 0;
-            }
-        }
-    }
-
-    function _recordTaken(uint64 failedOrderId, bytes memory taken, uint256 takenWh) private {
-        _orders[failedOrderId].replaced = true;
-        Reassignment storage record = _reassignments[failedOrderId];
-        record.takenHash = keccak256(taken);
-        record.takenWh += takenWh.toUint48();
-    }
-
-    /// @dev Largest reward an order can still earn after what was taken from it.
-    function _rewardCap(
-        OrderTerms calldata terms,
-        bytes calldata quantities,
-        bytes memory taken
-    ) private pure returns (uint256) {
-        uint256 rewardable = 0;
-        unchecked {
-            for (uint256 p = 0; p < terms.ispCount; ++p) {
-                rewardable += Activation.rewardableWh(
-                    quantities.quantity(p),
-                    Activation.at(taken, p),
-                    terms.toleranceBps
-                );
-            }
-        }
-        return Activation.rewardOf(rewardable, terms.rewardRate, terms.multiplierBps);
-    }
-
     // ------------------------------------------------------------------ checks
 
     function _openFlexOrder(
@@ -684,14 +493,6 @@ contract FlexDispatch is IFlexDispatch, Module {
         }
     }
 
-    function _connectionAllowed(bytes32 connectionId, bytes32 congestionPointId) private view returns (bool) {
-        IGridRegistry.Connection memory connection = _grid.connection(connectionId);
-        return
-            connection.active &&
-            connection.light != IGridRegistry.StaticLight.Red &&
-            connection.congestionPointId == congestionPointId;
-    }
-
     function _requireMeter(bytes32 connectionId) private view returns (bytes32 meterId) {
         meterId = _meters.meterOf(connectionId);
         if (meterId == 0) revert NoMeter(connectionId);
@@ -700,13 +501,14 @@ contract FlexDispatch is IFlexDispatch, Module {
     /// @dev The curve itself is brought, not its hash alone: what nobody could show could not be settled either.
     function _requireBaseline(
         uint64 commitmentId,
-        OrderTerms memory terms,
+        bytes32 meterId,
+        uint256 ispCount,
         bytes calldata baselineWh,
         bytes32[] calldata proof
     ) private view returns (bytes32 baselineHash) {
-        _requireLength(baselineWh, terms.ispCount);
+        _requireLength(baselineWh, ispCount);
         baselineHash = keccak256(baselineWh);
-        _commitments.requireBaseline(commitmentId, terms.meterId, baselineHash, proof);
+        _commitments.requireBaseline(commitmentId, meterId, baselineHash, proof);
     }
 
     function _requireNotice(uint64 agreementId, uint256 noticeSeconds, uint256 firstIsp) private view {

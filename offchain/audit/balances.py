@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from eth_abi import encode
 from eth_hash.auto import keccak
 
-from offchain.audit.model import AgreementStatus, FlexOrderStatus, Model, OfferStatus, ProsumerOrder
+from offchain.audit.model import AgreementStatus, FlexOrder, FlexOrderStatus, Model, OfferStatus, ProsumerOrder
 from offchain.audit.ports import Getter, Query
 from offchain.audit.report import Checks
 from offchain.domain.curves import pack_quantities
@@ -201,8 +201,8 @@ def _flexibility(model: Model) -> Iterator[Expectation]:
             "quantitiesHash": keccak(pack_quantities(flex_order.ordered_wh)),
         }
         yield Expectation("states", Query("FlexMarket", "flexOrder", (flex_order_id,)), expected)
-        query = Query("FlexDispatch", "standbyOf", (flex_order_id,))
-        yield Expectation("states", query, flex_order.standby)
+        query = Query("FlexReassignment", "standbyHashOf", (flex_order_id,))
+        yield Expectation("states", query, _standby_hash(flex_order))
     for group_id, group in model.groups.items():
         expected = {
             "payer": group.payer,
@@ -267,6 +267,13 @@ def _energy_market(model: Model) -> Iterator[Expectation]:
         yield Expectation("states", query, producer_class)
     for (token_id, holder), amount in model.certificates.items():
         yield Expectation("balances", Query("EnergyCertificates", "balanceOf", (holder, token_id)), amount)
+
+
+def _standby_hash(order: FlexOrder) -> bytes:
+    if order.standby is None:
+        return bytes(32)
+    listed = [(s["agreementId"], s["meterId"], s["baselineHash"]) for s in order.standby]
+    return keccak(encode(["(uint64,bytes32,bytes32)[]"], [listed]))
 
 
 def _terms_hash(order: ProsumerOrder) -> bytes:

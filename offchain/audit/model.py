@@ -254,7 +254,8 @@ class FlexOrder:
     status: FlexOrderStatus = FlexOrderStatus.OPEN
     dispatched_wh: list[int] = field(default_factory=list)
     """Per ISP, without replacements."""
-    standby: list[int] = field(default_factory=list)
+    standby: list[dict[str, Any]] | None = None
+    """``IFlexReassignment.Standby`` in merit order; ``None`` when no list was set."""
     settled: bool = False
     paid: int = 0
     penalty: int = 0

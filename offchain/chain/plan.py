@@ -43,6 +43,8 @@ class Parameters(BaseModel):
     minimum_bond: int = Field(1_000_000_000, gt=0)
     challenge_reward: int = Field(400_000_000, gt=0)
     bond_hold_seconds: int = Field(40 * 86_400, gt=0, lt=2**32)
+    max_reading_age_seconds: int = Field(2_700, gt=0, lt=2**32)
+    """How long after its ISP a reading proves a shortfall: three ISPs."""
     regulated_rate: int = Field(250_000, gt=0, lt=2**32)
     """Compensation of direct control [uToken/kWh]."""
     readings_due_seconds: int = Field(3 * 86_400, gt=0, lt=2**32)
@@ -210,6 +212,7 @@ GOVERNED = (
     "AgreementRegistry",
     "FlexMarket",
     "FlexDispatch",
+    "FlexReassignment",
     "GridRegime",
     "ProducerRegistry",
     "EnergyMarket",
@@ -229,7 +232,7 @@ MODULES = {
         *("EnergyCertificates", "MarketSettlement", "SettlementProposer"),
     ),
     "EnergyCertificates": ("MarketSettlement", "SettlementProposer"),
-    "FlexDispatch": ("GridRegime", "FlexSettlement"),
+    "FlexDispatch": ("FlexReassignment", "GridRegime", "FlexSettlement"),
 }
 """Who may call the functions for modules of each contract."""
 
@@ -269,7 +272,14 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
         Create("FlexMarket", (authority, participants, grid, commitments, house)),
         Create(
             "FlexDispatch",
-            (authority, participants, grid, meters, metering, commitments, agreements, market, house),
+            (authority, participants, grid, meters, commitments, agreements, market, house),
+        ),
+        Create(
+            "FlexReassignment",
+            (
+                *(authority, participants, grid, meters, metering, commitments, agreements, market, dispatch),
+                Param("max_reading_age_seconds"),
+            ),
         ),
         Create(
             "GridRegime",
@@ -424,6 +434,7 @@ def _checks(parameters: Parameters, deployer: str) -> tuple[Query, ...]:
         Query("TokenDesk", "purchaseLimit", (), Param("purchase_limit")),
         Query("MeteringLedger", "challengeWindow", (), Param("challenge_window_seconds")),
         Query("AgreementRegistry", "bondHoldSeconds", (), Param("bond_hold_seconds")),
+        Query("FlexReassignment", "maxReadingAgeSeconds", (), Param("max_reading_age_seconds")),
         Query("GridRegime", "regulatedRate", (), Param("regulated_rate")),
         Query("FlexSettlement", "readingsDueSeconds", (), Param("readings_due_seconds")),
         Query("FlexSettlement", "settleBySeconds", (), Param("settle_by_seconds")),

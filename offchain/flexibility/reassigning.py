@@ -1,6 +1,7 @@
 """Orders against signed readings in near real time, and standby for what is missing (LL-UC08 of D2.5)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
@@ -13,8 +14,23 @@ from offchain.flexibility.commitments import CommittedCurves
 from offchain.flexibility.orders import ProsumerOrder
 from offchain.store.readings import ReadingRow
 
-EXHAUSTED = ("NoStandbyLeft", "NothingLeftToReassign")
+EXHAUSTED = ("NoStandbyLeft", "NothingLeftToReassign", "ReadingTooOld")
 """Reverts that end a reassignment as planned."""
+
+
+def candidates(
+    agreement_ids: Iterable[int], meter_of: Mapping[int, bytes], baselines: CommittedCurves
+) -> list[dict[str, Any]]:
+    """``IFlexReassignment.Candidate`` of agreements in merit order, without those whose baseline was not committed."""
+    return [
+        {
+            "agreementId": agreement_id,
+            "baselineWh": baselines.packed[meter_of[agreement_id]],
+            "baselineProof": baselines.proofs[meter_of[agreement_id]],
+        }
+        for agreement_id in agreement_ids
+        if meter_of[agreement_id] in baselines.packed
+    ]
 
 
 def shortfall_wh(order: ProsumerOrder, baseline: bytes, reading: ReadingRow) -> int:
@@ -38,23 +54,22 @@ def reassign(
     sender: LocalAccount,
     order: Callable[[], ProsumerOrder],
     reading: ReadingRow,
-    baselines: CommittedCurves,
-    standby: list[int],
-    meter_of: Mapping[int, bytes],
+    baseline: bytes,
+    standby: Sequence[Mapping[str, Any]],
     record: Callable[[Receipt], None],
 ) -> int:
     """Hand what a failing order misses to standby until nothing is missing or nobody is left.
 
-    Anyone may send; the contract decides who is next, so a wrong guess only costs a call that is not sent.
+    Anyone may send; the contract decides who is next.
 
     Parameters
     ----------
     order : callable
         The failing order as it is now; asked anew after every step.
-    standby : list of int
-        Agreement ids of the flex order's standby list.
-    meter_of : mapping
-        Meter by agreement id.
+    baseline : bytes
+        Packed baseline of the failing order.
+    standby : sequence of dict
+        The flex order's list as ``StandbyListed`` showed it.
     record : callable
         Takes each receipt up, so that ``order`` is current.
 
@@ -63,14 +78,13 @@ def reassign(
     int
         How many took over.
     """
-    index, taken_over = 0, 0
-    while index < len(standby):
+    taken_over = 0
+    while standby:
         failing = order()
-        meter_id = meter_of[standby[index]]
         evidence = {
             "prosumerOrderId": failing.id,
             "quantitiesWh": failing.quantities,
-            "baselineWh": baselines.packed[failing.meter_id],
+            "baselineWh": baseline,
             "takenWh": failing.taken,
             "reading": {
                 "meterId": reading.meter_id,
@@ -79,16 +93,11 @@ def reassign(
                 "exportWh": reading.export_wh,
                 "signature": reading.signature,
             },
-            "standbyIndex": index,
-            "standbyBaselineWh": baselines.packed[meter_id],
-            "standbyBaselineProof": baselines.proofs[meter_id],
+            "standby": standby,
         }
         try:
-            receipt = suite.send(sender, "FlexDispatch", "reassign", (failing.terms, evidence))
+            receipt = suite.send(sender, "FlexReassignment", "reassign", (failing.terms, evidence))
         except ContractRevertedError as error:
-            if error.name == "WrongStandby":
-                index = error.arguments["expected"]
-                continue
             if error.name in EXHAUSTED:
                 break
             raise

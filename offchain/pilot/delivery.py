@@ -245,9 +245,8 @@ class _Site:
                 self.world.cast.aggregators[aggregator],
                 lambda order_id=order_id: self.book.orders[order_id],
                 reading,
-                self.ahead.committed[aggregator],
+                self._baseline(order),
                 self.ahead.standby[order.group_id],
-                {a: self.world.prosumer(a).meter_id for a in self.ahead.standby[order.group_id]},
                 lambda receipt: self.book.add(self.world.suite, [receipt], at=self.world.clock.now()),
             )
 

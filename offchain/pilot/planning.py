@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -15,6 +16,7 @@ from offchain.domain.isp import MarketDay, isp_start
 from offchain.domain.units import BPS, Direction
 from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, commit_packed
 from offchain.flexibility.orders import OrderBook, dispatch_calls, send_in_order
+from offchain.flexibility.reassigning import candidates
 from offchain.forecasting.method import forecast_method, forecasts, round_forecast_wh
 from offchain.grid.assets import AssetKind
 from offchain.grid.congestion import FlexibilityNeed, flexibility_needs, loading_percent
@@ -52,7 +54,7 @@ class DayAhead:
     flex_orders : dict
         Flex order id to (position of the aggregator, ordered curve [Wh]).
     standby : dict
-        Flex order id to its standby list, in merit order.
+        Flex order id to its standby list as ``StandbyListed`` shows it, in merit order.
     uncovered_wh : ndarray, shape (isp_count,)
         What the market left open [Wh].
     committed : dict
@@ -67,7 +69,7 @@ class DayAhead:
     need: FlexibilityNeed | None
     request_id: int | None
     flex_orders: dict[int, tuple[int, np.ndarray]]
-    standby: dict[int, list[int]]
+    standby: dict[int, list[dict[str, Any]]]
     uncovered_wh: np.ndarray
     committed: dict[int, CommittedCurves]
     session_id: int
@@ -411,7 +413,7 @@ def _dispatch(
     ahead: DayAhead,
     members: dict[int, dict[str, tuple[int, Member]]],
     book: OrderBook,
-) -> dict[int, list[int]]:
+) -> dict[int, list[dict[str, Any]]]:
     """Prosumer orders and the standby list of every flex order."""
     standby = {}
     for flex_order_id, (position, ordered_wh) in ahead.flex_orders.items():
@@ -436,6 +438,8 @@ def _dispatch(
             (a for a, (_, owner) in world.member_of.items() if owner == position and world.terms[a].standby),
             key=lambda a: (world.terms[a].reward_rate, a),
         )[:32]
-        world.send(aggregator, "FlexDispatch", "listStandby", flex_order_id, listed)
-        standby[flex_order_id] = listed
+        meter_of = {a: world.prosumer(a).meter_id for a in listed}
+        proven = candidates(listed, meter_of, ahead.committed[position])
+        receipt = world.send(aggregator, "FlexReassignment", "listStandby", flex_order_id, proven)
+        standby[flex_order_id] = world.suite.event(receipt, "StandbyListed").args["standby"]
     return standby

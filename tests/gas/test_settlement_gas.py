@@ -79,7 +79,7 @@ def test_settle_costs_what_is_kept_for_an_evening(world):
 def test_reassign_and_what_follows_cost_what_is_kept(world):
     world.list_standby(world.standby, world.second_standby)
     (order,) = issued(world.dispatch_parts(world.part(world.home, ALL_DAY)))
-    tx = world.reassign(order, world.home, 48, 20, world.standby)
+    tx = world.reassign(order, world.home, 48, 20, world.standby, world.second_standby)
     (replacement,) = issued(tx)
     check("reassign 46 ISPs to the first of two standbys", tx.gas_used)
     taken = dict.fromkeys(range(50, 96), 180)
@@ -98,7 +98,7 @@ def test_settleMissing_costs_what_is_kept(world):
     check("settle 96 ISPs without readings", world.settle_missing(order).gas_used)
 
 
-@pytest.mark.parametrize("name", ["FlexDispatch", "FlexSettlement"])
+@pytest.mark.parametrize("name", ["FlexDispatch", "FlexReassignment", "FlexSettlement"])
 def test_deployed_code_is_as_long_as_kept(name):
     from brownie.project import get_loaded_projects
 

@@ -28,6 +28,8 @@ from tests.utils.system import FAR_FUTURE, Actors, Core, Role, id_of, identity, 
 DAY = 24 * HOUR
 READINGS_DUE, SETTLE_BY, CORRECTION = 2 * DAY, 4 * DAY, 10 * DAY
 """Deadlines of the settlement after the end of the market day [s]."""
+READING_AGE = 1_800
+"""How long after its ISP a reading proves a shortfall [s]: two ISPs."""
 METHOD = method_id("mid-4-of-6", "1")
 ORDERED = {72: 4_000, 73: 4_000, 74: 4_000, 75: 2_001}
 """Flex order of the aggregator."""
@@ -96,6 +98,7 @@ class World:
     market: ProjectContract
     metering: ProjectContract
     dispatch: ProjectContract
+    reassignment: ProjectContract
     regime: ProjectContract
     settlement: ProjectContract
     homes: dict[str, Home]
@@ -174,33 +177,51 @@ class World:
         )
 
     def list_standby(self, *homes: Home) -> TransactionReceipt:
-        return self.dispatch.listStandby(
-            self.order_id, [home.agreement_id for home in homes], {"from": self.actors.aggregator}
+        return self.reassignment.listStandby(
+            self.order_id, [self.candidate(home) for home in homes], {"from": self.actors.aggregator}
         )
 
-    def shortfall(
-        self, order: Issued, home: Home, position: int, delivered: int, standby: Home, *, index=0, **changed
-    ) -> tuple:
-        """``IFlexDispatch.Shortfall``: the reading of ``home`` at a position, and the standby that takes over."""
+    def candidate(self, home: Home, **changed) -> tuple:
+        """``IFlexReassignment.Candidate``."""
+        fields = {
+            "agreementId": home.agreement_id,
+            "baselineWh": home.packed_baseline,
+            "baselineProof": self.proof(home),
+        }
+        return tuple((fields | changed).values())
+
+    def standby_list(self, *homes: Home) -> list[tuple]:
+        """``IFlexReassignment.Standby`` of some homes."""
+        return [(home.agreement_id, home.device.meter_id, home.baseline_hash) for home in homes]
+
+    def shortfall(self, order: Issued, home: Home, position: int, delivered: int, *standby: Home, **changed) -> tuple:
+        """``IFlexReassignment.Shortfall``: the reading of ``home`` at a position, and the standby list."""
         fields = {
             "prosumerOrderId": order.id,
             "quantitiesWh": order.quantities,
             "baselineWh": home.packed_baseline,
             "takenWh": b"",
             "reading": self.reading(home, position, delivered),
-            "standbyIndex": index,
-            "standbyBaselineWh": standby.packed_baseline,
-            "standbyBaselineProof": self.proof(standby),
+            "standby": self.standby_list(*standby),
         }
         return tuple((fields | changed).values())
 
-    def reassign(self, order: Issued, home: Home, position: int, delivered: int, standby: Home, **changed):
+    def reassign(self, order: Issued, home: Home, position: int, delivered: int, *standby: Home, **changed):
         """A reassignment sent by an outsider right after the ISP unless the chain is later already."""
         over = self.start(position + 1)
         if brownie.chain[-1].timestamp < over:
             clock.at(over)
-        argument = self.shortfall(order, home, position, delivered, standby, **changed)
-        return self.dispatch.reassign(order.terms, argument, {"from": self.actors.outsider})
+        argument = self.shortfall(order, home, position, delivered, *standby, **changed)
+        return self.reassignment.reassign(order.terms, argument, {"from": self.actors.outsider})
+
+    def replace(self, order: Issued, standby: Home, quantities: Mapping[int, int], *, freed=0, sender=None):
+        """A replacement as the reassignment module asks for it."""
+        packed = curve(quantities)
+        replacement = (
+            *(order.id, standby.agreement_id, standby.device.meter_id, standby.baseline_hash),
+            *(packed, packed, sum(quantities.values()), freed),
+        )
+        return self.dispatch.issueReplacement(replacement, {"from": sender or self.actors.module})
 
     # ------------------------------------------------------------------ metering
 
@@ -289,7 +310,7 @@ class World:
     @property
     def contracts(self) -> list[ProjectContract]:
         """All that a refused dispatch or settlement must leave as it was."""
-        return [self.dispatch, self.market, self.core.house, self.settlement]
+        return [self.dispatch, self.reassignment, self.market, self.core.house, self.settlement]
 
 
 def issued(tx: TransactionReceipt) -> list[Issued]:
@@ -411,7 +432,13 @@ def _deploy(core: Core, actors: Actors) -> dict[str, ProjectContract]:
     dispatch = system.deploy(
         admin,
         "FlexDispatch",
-        *(authority, participants, core.grid, core.meters, ledger, commitments, agreements, market, house),
+        *(authority, participants, core.grid, core.meters, commitments, agreements, market, house),
+    )
+    reassignment = system.deploy(
+        admin,
+        "FlexReassignment",
+        *(authority, participants, core.grid, core.meters, ledger, commitments, agreements, market, dispatch),
+        READING_AGE,
     )
     regime = flexibility.deploy_regime(admin, authority, participants, core.grid, commitments, market, dispatch)
     settlement = system.deploy(
@@ -419,12 +446,12 @@ def _deploy(core: Core, actors: Actors) -> dict[str, ProjectContract]:
         "FlexSettlement",
         *(ledger, agreements, market, dispatch, house, READINGS_DUE, SETTLE_BY, CORRECTION),
     )
-    for target in (commitments, agreements, market, ledger, dispatch, regime):
+    for target in (commitments, agreements, market, ledger, dispatch, reassignment, regime):
         system.govern(authority, target, actors)
     for target, modules in (
         (house, (ledger, agreements, market, dispatch, settlement)),
         (market, (settlement,)),
-        (dispatch, (regime, settlement, actors.module)),
+        (dispatch, (reassignment, regime, settlement, actors.module)),
     ):
         for module in modules:
             target.setModule(module, True, {"from": admin})
@@ -435,6 +462,7 @@ def _deploy(core: Core, actors: Actors) -> dict[str, ProjectContract]:
         "market": market,
         "metering": ledger,
         "dispatch": dispatch,
+        "reassignment": reassignment,
         "regime": regime,
         "settlement": settlement,
     }

@@ -1,6 +1,7 @@
 """Prosumer orders: dispatch within the agreements, standby reassignment in merit order, direct control."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eth_hash.auto import keccak
 
@@ -54,17 +55,7 @@ def prosumer_ordered(replay: Replay, event: Event) -> None:
     )
     replay.rule(SUBJECT, "order of a closed group", where, not group.finalised, "an open group", "finalised")
     connection = _require_connection(replay, event, order, group, where)
-    baseline = replay.archive.baseline(group.commitment_id, terms["meterId"], terms["baselineHash"])
-    if isinstance(baseline, str):
-        replay.checks.fail(
-            "baselines",
-            f"baseline of meter 0x{terms['meterId'].hex()} pinned by an order",
-            where,
-            f"0x{terms['baselineHash'].hex()}, committed in {group.commitment_id}",
-            baseline,
-        )
-    else:
-        replay.checks.passed("baselines", 1)
+    _require_baseline(replay, group.commitment_id, terms["meterId"], terms["baselineHash"], "pinned by an order", where)
     reward = _largest_reward(order)
     replay.checks.equal(SUBJECT, "largest reward", where, reward, args["rewardLocked"])
     if terms["groupId"] >= FIRST_DIRECT_GROUP:
@@ -110,7 +101,7 @@ def prosumer_order_cancelled(replay: Replay, event: Event) -> None:
 
 
 def standby_listed(replay: Replay, event: Event) -> None:
-    flex_order_id, listed = event.args["flexOrderId"], list(event.args["agreementIds"])
+    flex_order_id, listed = event.args["flexOrderId"], list(event.args["standby"])
     where = at(event, f"flex order {flex_order_id}")
     flex_order = _open_flex_order(replay, flex_order_id, where)
     _require_dispatch_open(replay, event, flex_order, where)
@@ -123,9 +114,15 @@ def standby_listed(replay: Replay, event: Event) -> None:
         len(listed),
     )
     last = 0
-    for agreement_id in listed:
+    for standby in listed:
+        agreement_id, meter_id = standby["agreementId"], standby["meterId"]
         agreement = replay.find(replay.model.agreements, agreement_id, "agreement")
         terms = agreement.terms
+        connection = replay.find(replay.model.connections, terms["connectionId"], "connection")
+        replay.checks.equal(SUBJECT, f"meter of agreement {agreement_id}", where, connection.meter_id, meter_id)
+        _require_baseline(
+            replay, flex_order.commitment_id, meter_id, standby["baselineHash"], "listed as standby", where
+        )
         replay.rule(
             SUBJECT,
             f"agreement {agreement_id} on standby",
@@ -154,6 +151,8 @@ def reassigned(replay: Replay, event: Event) -> None:
     replay.checks.equal(SUBJECT, "order replaced", where, failed_id, replacement.terms["replaces"])
     end = (isp + 1) * SECONDS_PER_ISP
     replay.rule(SUBJECT, "reading before its end", where, event.timestamp >= end, f"from {end}", event.timestamp)
+    until = end + replay.setting("FlexReassignment", "maxReadingAgeSeconds")
+    replay.rule(SUBJECT, "age of a reading", where, event.timestamp <= until, f"until {until}", event.timestamp)
     missing = _missing(replay, event, failed, where)
     if missing is not None:
         _require_merit_order(replay, event, flex_order, replacement_id, missing, where)
@@ -264,6 +263,22 @@ def _largest_reward(order: ProsumerOrder) -> int:
         terms["rewardRate"],
         terms["multiplierBps"],
     )
+
+
+def _require_baseline(
+    replay: Replay, commitment_id: int, meter_id: bytes, pinned_hash: bytes, how: str, where: str
+) -> None:
+    baseline = replay.archive.baseline(commitment_id, meter_id, pinned_hash)
+    if isinstance(baseline, str):
+        replay.checks.fail(
+            "baselines",
+            f"baseline of meter 0x{meter_id.hex()} {how}",
+            where,
+            f"0x{pinned_hash.hex()}, committed in {commitment_id}",
+            baseline,
+        )
+    else:
+        replay.checks.passed("baselines", 1)
 
 
 def _require_connection(replay: Replay, event: Event, order: ProsumerOrder, group: Group, where: str) -> Connection:
@@ -477,13 +492,12 @@ def _require_merit_order(
 ) -> None:
     """The replacement is the first of the standby list that can take anything, and takes all it can."""
     replacement = replay.model.orders[replacement_id]
-    for agreement_id in flex_order.standby:
-        take = _standby_take(replay, event, flex_order, agreement_id, replacement_id, missing)
+    for standby in flex_order.standby or ():
+        take = _standby_take(replay, event, flex_order, standby, replacement_id, missing)
         if not any(take):
             continue
-        replay.checks.equal(
-            SUBJECT, "first standby of the merit order", where, agreement_id, replacement.terms["agreementId"]
-        )
+        settled_by = {name: replacement.terms[name] for name in standby}
+        replay.checks.equal(SUBJECT, "first standby of the merit order", where, dict(standby), settled_by)
         replay.checks.equal(SUBJECT, "energy a standby takes over", where, list(take), replacement.quantities_wh)
         return
     replay.checks.fail(SUBJECT, "standby", where, "nobody able to take over", replacement.terms["agreementId"])
@@ -493,12 +507,13 @@ def _standby_take(
     replay: Replay,
     event: Event,
     flex_order: FlexOrder,
-    agreement_id: int,
+    standby: Mapping[str, Any],
     replacement_id: int,
     missing: Sequence[int],
 ) -> list[int]:
     """What an agreement could take over just before the replacement was issued [Wh]."""
     model: Model = replay.model
+    agreement_id = standby["agreementId"]
     agreement = replay.find(model.agreements, agreement_id, "agreement")
     agreed = agreement.terms
     request = model.requests[flex_order.request_id].terms
@@ -516,6 +531,7 @@ def _standby_take(
         and connection.congestion_point_id == request["congestionPointId"]
         and agreed["baselineMethod"] == model.commitments[flex_order.commitment_id].method
         and meter is not None
+        and connection.meter_id == standby["meterId"]
         and (not meter.end_isp or meter.end_isp > now // SECONDS_PER_ISP)
         and activations < agreed["weeklyActivations"]
     )
@@ -537,8 +553,8 @@ def _standby_take(
 HANDLERS = {
     ("FlexDispatch", "ProsumerOrdered"): prosumer_ordered,
     ("FlexDispatch", "ProsumerOrderCancelled"): prosumer_order_cancelled,
-    ("FlexDispatch", "StandbyListed"): standby_listed,
-    ("FlexDispatch", "Reassigned"): reassigned,
+    ("FlexReassignment", "StandbyListed"): standby_listed,
+    ("FlexReassignment", "Reassigned"): reassigned,
     ("FlexDispatch", "DirectGroupOpened"): direct_group_opened,
     ("GridRegime", "DirectControlUsed"): direct_control_used,
 }

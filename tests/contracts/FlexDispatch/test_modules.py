@@ -6,6 +6,10 @@ issueDirect
 ├── ISP ordered already → reverts AlreadyOrdered
 ├── compensation above the payer's balance → reverts InsufficientBalance
 └── else → opens a group from 2**63 on, locks the compensation, emits DirectGroupOpened and ProsumerOrdered
+issueReplacement
+├── not a module → reverts NotModule; paused → reverts EnforcedPause; flex order closed → FlexOrderClosed
+├── agreement not in force, outside its power, ordered already → reverts as in dispatch
+└── else → issues the order, locks what the failing one does not free, keeps what was taken
 recordSettlement, recordPot, finaliseGroup
 └── not a module → reverts NotModule; group finalised twice → reverts GroupAlreadyFinalised
 """
@@ -57,8 +61,41 @@ def test_functions_of_modules_revert_when_caller_is_none(world, actors, caller):
         dispatch.recordSettlement(1, 1, 1, 1, 1, {"from": sender})
     with reverts("NotModule", sender, unchanged=contracts):
         dispatch.recordPot(1, 1, {"from": sender})
+    order = world.issue(world.home, {72: 1_000})
+    with reverts("NotModule", sender, unchanged=contracts):
+        world.replace(order, world.standby, {75: 1}, sender=sender)
     with reverts("NotModule", sender, unchanged=contracts):
         dispatch.finaliseGroup(1, {"from": sender})
+
+
+def test_issueReplacement_reverts_when_paused(world, actors):
+    order = world.issue(world.home, {72: 1_000})
+    world.dispatch.pause({"from": actors.guardian})
+    with reverts("EnforcedPause", unchanged=world.contracts):
+        world.replace(order, world.standby, {75: 1})
+
+
+def test_issueReplacement_checks_what_dispatch_checks(world):
+    order = world.issue(world.home, {72: 1_000})
+    standby = world.standby
+    with reverts("OutsideAgreement", standby.agreement_id, 75, 1_001, 1_000, unchanged=world.contracts):
+        world.replace(order, standby, {75: 1_001})
+    with reverts("OtherAggregator", world.rival_home.agreement_id, world.other_aggregator, unchanged=world.contracts):
+        world.replace(order, world.rival_home, {75: 1})
+    world.issue(standby, {75: 1})
+    with reverts("AlreadyOrdered", standby.connection_id, 75, unchanged=world.contracts):
+        world.replace(order, standby, {75: 1})
+
+
+@pytest.mark.parametrize(("freed", "locked"), [(0, 200_001 * 11 // 10), (220_000, 1), (220_001, 0), (10**6, 0)])
+def test_issueReplacement_locks_what_the_failing_order_does_not_free(world, freed, locked):
+    """1,000 Wh and a tolerance of 10% at 200,001 uToken/kWh."""
+    order = world.issue(world.home, {72: 1_000})
+    lock = world.group_lock()
+    (replacement,) = issued(world.replace(order, world.standby, {75: 1_000}, freed=freed))
+    assert world.group_lock() == lock + locked
+    assert replacement.fields["replaces"] == order.id
+    assert replacement.fields["baselineHash"] == world.standby.baseline_hash
 
 
 def test_issueDirect_reverts_when_paused(world, actors):

@@ -184,7 +184,7 @@ def test_finalise_lets_nothing_be_dispatched_or_reassigned_afterwards(world):
     clock.move_to(world.end + flexworld.SETTLE_BY)
     world.finalise()
     with reverts("FlexOrderClosed", world.order_id, unchanged=world.contracts):
-        world.reassign(order, world.home, 72, 0, world.standby)
+        world.replace(order, world.standby, {75: 1})
 
 
 # ---------------------------------------------------------------------- direct groups

@@ -105,7 +105,7 @@ def replaced(world, delivered=300):
     """An order of 1,000 and 501 Wh at 72 and 74; standby takes its missing share at 74."""
     world.list_standby(world.standby, world.second_standby)
     order = world.issue(world.home, {72: 1_000, 74: 501})
-    (replacement,) = issued(world.reassign(order, world.home, 72, delivered, world.standby))
+    (replacement,) = issued(world.reassign(order, world.home, 72, delivered, world.standby, world.second_standby))
     return order, replacement
 
 

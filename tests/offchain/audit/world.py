@@ -71,6 +71,7 @@ CONTRACTS = (
     "AgreementRegistry",
     "FlexMarket",
     "FlexDispatch",
+    "FlexReassignment",
     "GridRegime",
     "FlexSettlement",
 )
@@ -87,6 +88,7 @@ SETTINGS = {
     Query("MeteringLedger", "challengeWindow"): 3_600,
     Query("MeteringLedger", "challengeReward"): 400_000,
     Query("AgreementRegistry", "bondHoldSeconds"): 40 * 86_400,
+    Query("FlexReassignment", "maxReadingAgeSeconds"): 1_800,
     Query("FlexSettlement", "readingsDueSeconds"): 2 * 86_400,
     Query("FlexSettlement", "settleBySeconds"): 4 * 86_400,
     Query("FlexSettlement", "correctionSeconds"): 20 * 86_400,
@@ -249,6 +251,11 @@ def order_terms(name: str, quantities: list[int]) -> dict[str, Any]:
         "quantitiesHash": keccak(pack_quantities(quantities)),
         "baselineHash": keccak(BASELINE),
     }
+
+
+def on_standby(name: str) -> dict[str, Any]:
+    """An agreement on a standby list."""
+    return {"agreementId": AGREEMENT_OF[name], "meterId": meter(name), "baselineHash": keccak(BASELINE)}
 
 
 ORDERED = {
@@ -642,8 +649,8 @@ def _dispatch(world: World) -> None:
         ordered("silent"),
         locked(lock_id(GROUP, 2), AGGREGATORS[2], "FlexDispatch", 880_000),
     )
-    listed = {"flexOrderId": 1, "agreementIds": [3]}
-    world.tx(START - 24_000, ("FlexDispatch", "StandbyListed", listed))
+    listed = {"flexOrderId": 1, "standby": [on_standby("standby")]}
+    world.tx(START - 24_000, ("FlexReassignment", "StandbyListed", listed))
 
 
 def _intervene(world: World) -> None:
@@ -671,7 +678,7 @@ def _intervene(world: World) -> None:
         time,
         ordered("standby"),
         locked(lock_id(GROUP, 1), AGGREGATORS[1], "FlexDispatch", 10_000),
-        ("FlexDispatch", "Reassigned", reassigned),
+        ("FlexReassignment", "Reassigned", reassigned),
     )
     orange = {
         "congestionPointId": POINT,

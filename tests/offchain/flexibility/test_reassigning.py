@@ -1,7 +1,8 @@
 """shortfall_wh and reassign.
 
 shortfall: outside the day, nothing due, within the tolerance, beyond it, other way round, part taken over, DOWN
-reassign: right guess; wrong guess → next one that the contract names; nobody left; enough; any other revert
+candidates: in the order given, without those that no baseline was committed of
+reassign: until the contract says enough, nobody left, too late; no list → nothing; any other revert
 """
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from offchain.chain.errors import ContractRevertedError
 from offchain.domain.curves import pack_baseline
 from offchain.flexibility.commitments import CommittedCurves
-from offchain.flexibility.reassigning import EXHAUSTED, reassign, shortfall_wh
+from offchain.flexibility.reassigning import EXHAUSTED, candidates, reassign, shortfall_wh
 from offchain.store.readings import ReadingRow
 from tests.offchain.flexibility.conftest import DAY, RecordingSuite, curve, meter, order
 
@@ -42,72 +43,59 @@ def test_shortfall_wh_is_zero_when_nothing_was_due(position):
     assert shortfall_wh(order(1), BASELINE, reading(9_000, position)) == 0
 
 
-class Dispatch:
-    """The reassigning contract: a merit order of standby, each good for so much."""
+LIST = ({"agreementId": 11, "meterId": meter(11), "baselineHash": b"h" * 32},)
 
-    def __init__(self, next_ones, end="NoStandbyLeft"):
-        self.next_ones, self.end = list(next_ones), end
+
+def test_candidates_bring_baseline_and_proof_of_the_meters_that_have_one():
+    baselines = CommittedCurves(1, {meter(2): b"curve"}, {meter(2): [b"proof"]})
+    found = candidates([11, 12], {11: meter(1), 12: meter(2)}, baselines)
+    assert found == [{"agreementId": 12, "baselineWh": b"curve", "baselineProof": [b"proof"]}]
+
+
+class Standby:
+    """The reassigning contract: takes over so often, then says why not."""
+
+    def __init__(self, able, end="NoStandbyLeft"):
+        self.able, self.end = able, end
 
     def __call__(self, contract, function, args):
-        index = args[1]["standbyIndex"]
-        if not self.next_ones:
+        if not self.able:
             return ContractRevertedError(contract, function, self.end, {})
-        if index != self.next_ones[0]:
-            return ContractRevertedError(contract, function, "WrongStandby", {"expected": self.next_ones[0]})
-        self.next_ones.pop(0)
+        self.able -= 1
         return []
 
 
-def run(dispatch, standby=(11, 12, 13)):
-    suite, records = RecordingSuite(dispatch), []
-    meters = {agreement: meter(agreement) for agreement in standby}
-    baselines = CommittedCurves(
-        1,
-        {meter(1): BASELINE} | {m: b"baseline" + m for m in meters.values()},
-        {m: [b"proof" + m] for m in meters.values()},
-    )
-    count = reassign(suite, None, lambda: order(1), reading(5_000), baselines, list(standby), meters, records.append)
+def run(contract, standby=LIST):
+    suite, records = RecordingSuite(contract), []
+    count = reassign(suite, None, lambda: order(1), reading(5_000), BASELINE, standby, records.append)
     return count, suite, records
 
 
 @pytest.mark.parametrize("end", EXHAUSTED)
 def test_reassign_ends_when_the_contract_says_so(end):
-    count, suite, records = run(Dispatch([], end))
+    count, suite, records = run(Standby(0, end))
     assert (count, records) == (0, [])
     assert len(suite.sent) == 1
 
 
-def test_reassign_goes_on_with_the_same_one_while_it_can_take():
-    count, suite, records = run(Dispatch([0, 0]))
+def test_reassign_goes_on_while_somebody_takes_over():
+    count, suite, records = run(Standby(2))
     assert count == len(records) == 2
-    assert [args[1]["standbyIndex"] for _, _, args in suite.sent] == [0, 0, 0]
-
-
-def test_reassign_follows_the_contract_when_the_guess_was_wrong():
-    count, suite, _ = run(Dispatch([1, 2]))
-    assert count == 2
-    tried = [(args[1]["standbyIndex"], args[1]["standbyBaselineWh"]) for _, _, args in suite.sent]
-    assert tried[:2] == [(0, b"baseline" + meter(11)), (1, b"baseline" + meter(12))]
-
-
-def test_reassign_stops_when_the_list_is_at_its_end():
-    count, suite, _ = run(Dispatch([3]))
-    assert count == 0
-    assert len(suite.sent) == 1
+    assert [call[:2] for call in suite.sent] == [("FlexReassignment", "reassign")] * 3
 
 
 def test_reassign_sends_nothing_when_there_is_no_standby():
-    count, suite, _ = run(Dispatch([0]), standby=())
+    count, suite, _ = run(Standby(1), standby=())
     assert (count, suite.sent) == (0, [])
 
 
 def test_reassign_raises_when_the_contract_refuses_for_another_reason():
     with pytest.raises(ContractRevertedError, match="InvalidDeviceSignature"):
-        run(Dispatch([], "InvalidDeviceSignature"))
+        run(Standby(0, "InvalidDeviceSignature"))
 
 
-def test_reassign_brings_the_signed_reading():
-    _, suite, _ = run(Dispatch([]))
+def test_reassign_brings_the_signed_reading_and_the_list():
+    _, suite, _ = run(Standby(0))
     terms, evidence = suite.sent[0][2]
     assert terms == order(1).terms
     assert evidence["reading"] == {
@@ -117,4 +105,4 @@ def test_reassign_brings_the_signed_reading():
         "exportWh": 0,
         "signature": b"s" * 65,
     }
-    assert evidence["baselineWh"] == BASELINE
+    assert (evidence["baselineWh"], evidence["standby"]) == (BASELINE, LIST)

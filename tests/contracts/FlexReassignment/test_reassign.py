@@ -3,11 +3,13 @@ reassign
 ├── paused → reverts EnforcedPause; flex order closed → FlexOrderClosed; order unknown, cancelled, settled → as such
 ├── other terms → reverts TermsMismatch; other curve, baseline, taken curve → reverts CurveMismatch
 ├── reading of another meter, before or after the day → reverts ReadingNotOfOrder
-├── ISP not over, to the second → reverts IspNotOver; forged → InvalidDeviceSignature; missing → ReadingMissing
+├── forged → InvalidDeviceSignature; missing → ReadingMissing
 ├── nothing due at the ISP, or within the tolerance, to the Wh → reverts NoShortfall
 ├── no later ISP, or all of it taken already → reverts NothingLeftToReassign
-├── nobody on the list is able → reverts NoStandbyLeft; not the first who is → reverts WrongStandby
-│   └── able: in force, connected, metered, below the weekly limit, free, available, with notice, some power
+├── not over, to the second → IspNotOver; over for too long, to the second → ReadingTooOld
+├── another list than the one set → reverts StandbyListMismatch
+├── nobody on the list is able → reverts NoStandbyLeft
+│   └── able: in force, connected, by the meter listed, below the weekly limit, free, available, with notice, some power
 ├── a dearer standby than the aggregator can lock → reverts InsufficientBalance
 └── else, by anyone → issues the replacement for the share, locks the difference, emits Reassigned
     ├── partly able → the next one takes the rest; the same reading takes nothing twice
@@ -29,18 +31,19 @@ from tests.utils.reverts import reverts
 from tests.utils.system import Status
 
 QUANTITIES = {72: 1_000, 73: 999, 74: 1_000, 75: 501}
+LISTED = ("standby", "second_standby", "dear_standby")
 QUANTITY_LIST = [QUANTITIES.get(p, 0) for p in range(96)]
 
 
 @pytest.fixture(scope="module")
 def opened(world):
     """An order of ``home`` and three standbys in merit order."""
-    world.list_standby(world.standby, world.second_standby, world.dear_standby)
+    world.list_standby(*(getattr(world, name) for name in LISTED))
     return world.issue(world.home, QUANTITIES)
 
 
-def call(world, order, position=72, delivered=0, standby=None, **changed):
-    return world.reassign(order, world.home, position, delivered, standby or world.standby, **changed)
+def call(world, order, position=72, delivered=0, listed=LISTED, **changed):
+    return world.reassign(order, world.home, position, delivered, *(getattr(world, name) for name in listed), **changed)
 
 
 def asked(delivered, position=72, taken=None, first=74) -> dict[int, int]:
@@ -53,9 +56,11 @@ def asked(delivered, position=72, taken=None, first=74) -> dict[int, int]:
 
 
 def test_reassign_reverts_when_paused(world, opened, actors):
-    world.dispatch.pause({"from": actors.guardian})
-    with reverts("EnforcedPause", unchanged=world.contracts):
-        call(world, opened)
+    for paused in (world.dispatch, world.reassignment):
+        paused.pause({"from": actors.guardian})
+        with reverts("EnforcedPause", unchanged=world.contracts):
+            call(world, opened)
+        paused.unpause({"from": actors.admin})
 
 
 def test_reassign_reverts_when_order_is_unknown_or_cancelled(world, opened):
@@ -107,9 +112,9 @@ def test_reassign_reverts_when_reading_is_outside_the_day(world, opened, isp_of_
 def test_reassign_reverts_when_isp_is_not_over(world, opened, actors):
     now = world.start(73) - 1
     clock.at(now)
-    argument = world.shortfall(opened, world.home, 72, 0, world.standby)
+    argument = world.shortfall(opened, world.home, 72, 0)
     with reverts("IspNotOver", world.day + 72, now, unchanged=world.contracts):
-        world.dispatch.reassign(opened.terms, argument, {"from": actors.outsider})
+        world.reassignment.reassign(opened.terms, argument, {"from": actors.outsider})
 
 
 def test_reassign_reverts_when_reading_is_forged(world, opened):
@@ -147,30 +152,46 @@ def test_reassign_reverts_when_no_later_isp_was_ordered(world, opened):
 
 def test_reassign_reverts_when_list_is_empty(world, opened):
     other = world.issue(world.rival_home, {72: 500, 73: 500})
-    argument = world.shortfall(other, world.rival_home, 72, 0, world.rival_home)
+    argument = world.shortfall(other, world.rival_home, 72, 0)
     clock.at(world.start(73))
     with reverts("NoStandbyLeft", world.rival_order_id, unchanged=world.contracts):
-        world.dispatch.reassign(other.terms, argument, {"from": world.actors.outsider})
+        world.reassignment.reassign(other.terms, argument, {"from": world.actors.outsider})
 
 
-@pytest.mark.parametrize(("given", "standby"), [(1, "second_standby"), (2, "dear_standby"), (7, "standby")])
-def test_reassign_reverts_when_hint_is_not_the_first_able(world, opened, given, standby):
-    with reverts("WrongStandby", given, 0, unchanged=world.contracts):
-        call(world, opened, standby=getattr(world, standby), standbyIndex=given)
+@pytest.mark.parametrize(
+    "brought",
+    [("second_standby",), ("standby", "dear_standby", "second_standby"), (*LISTED, "standby")],
+    ids=["first left out", "another order", "one more"],
+)
+def test_reassign_reverts_when_list_is_another(world, opened, brought):
+    with reverts("StandbyListMismatch", world.order_id, unchanged=world.contracts):
+        call(world, opened, listed=brought)
 
 
-def test_reassign_reverts_when_baseline_of_standby_was_not_committed(world, opened):
-    leaf = world.commitments.baselineLeaf(
-        world.standby.device.meter_id, world.day, 96, world.second_standby.baseline_hash
-    )
-    commitment_id = world.commitment_ids[world.actors.aggregator.address]
-    with reverts("LeafNotCommitted", commitment_id, plain(leaf), unchanged=world.contracts):
-        call(world, opened, standbyBaselineWh=world.second_standby.packed_baseline)
+@pytest.mark.parametrize("field", [1, 2], ids=["meter", "baseline"])
+def test_reassign_reverts_when_meter_or_baseline_of_the_list_is_another(world, opened, field):
+    listed = [list(item) for item in world.standby_list(*(getattr(world, name) for name in LISTED))]
+    listed[0][field] = listed[1][field]
+    with reverts("StandbyListMismatch", world.order_id, unchanged=world.contracts):
+        call(world, opened, standby=listed)
 
 
-def test_reassign_reverts_when_baseline_of_standby_has_another_length(world, opened):
-    with reverts("CurveLength", 4 * 95, 4 * 96, unchanged=world.contracts):
-        call(world, opened, standbyBaselineWh=world.standby.packed_baseline[4:])
+def test_reassign_takes_a_reading_until_it_is_too_old(world, opened):
+    """After 72 the reading is good for two ISPs: what 73 showed meanwhile does not matter, later it does."""
+    last = world.start(73) + flexworld.READING_AGE
+    flexworld.amend(world, world.standby, notice_seconds=0)
+    argument = world.shortfall(opened, world.home, 72, 300, *(getattr(world, name) for name in LISTED))
+    clock.at(last + 1)
+    with reverts("ReadingTooOld", world.day + 72, last, last + 1, unchanged=world.contracts):
+        world.reassignment.reassign(opened.terms, argument, {"from": world.actors.outsider})
+
+
+def test_reassign_takes_a_reading_in_its_last_second(world, opened):
+    flexworld.amend(world, world.standby, notice_seconds=0)
+    clock.move_to(world.start(73) + flexworld.READING_AGE - 1)
+    clock.at(world.start(73) + flexworld.READING_AGE)
+    (replacement,) = issued(call(world, opened, delivered=300))
+    assert replacement.quantities == curve({75: 350})
 
 
 # ---------------------------------------------------------------------- takes over
@@ -222,9 +243,9 @@ def test_reassign_takes_over_the_missing_share(world, opened, actors):
 
 
 def test_reassign_locks_nothing_when_standby_is_cheaper(world, opened, actors):
-    cheap = flexworld.amend(world, world.standby, reward_rate=1)
+    flexworld.amend(world, world.standby, reward_rate=1)
     free, lock = world.free(actors.aggregator), world.group_lock()
-    call(world, opened, standby=cheap)
+    call(world, opened)
     assert (world.free(actors.aggregator), world.group_lock()) == (free, lock)
 
 
@@ -249,7 +270,7 @@ def test_reassign_reverts_when_same_reading_is_brought_again(world, opened):
     call(world, opened, delivered=300)
     with reverts("NoStandbyLeft", world.order_id, unchanged=world.contracts):
         # 73 is still missing, but nobody has notice for it any more.
-        call(world, opened, delivered=300, takenWh=taken, standby=world.second_standby, index=1)
+        call(world, opened, delivered=300, takenWh=taken)
 
 
 @pytest.mark.parametrize("given", [b"", curve({74: 700})], ids=["none", "less"])
@@ -266,7 +287,7 @@ def test_reassign_takes_the_difference_when_a_later_reading_is_worse(world, open
     taken = asked(300)
     clock.at(world.start(74))
     # 74 begins now; of 75, with notice, 350 are taken and 501 are missing.
-    tx = call(world, opened, position=73, delivered=0, takenWh=curve(taken), standby=world.second_standby, index=1)
+    tx = call(world, opened, position=73, delivered=0, takenWh=curve(taken))
     (second,) = issued(tx)
     assert second.quantities == curve({75: 151})
     emitted = event(tx, "Reassigned")
@@ -276,21 +297,20 @@ def test_reassign_takes_the_difference_when_a_later_reading_is_worse(world, open
 
 
 def test_reassign_gives_the_rest_to_the_next_when_first_is_partly_able(world, opened):
-    weak = flexworld.amend(world, world.standby, max_up_w=4 * 300 + 3)
-    first = call(world, opened, standby=weak)
+    flexworld.amend(world, world.standby, max_up_w=4 * 300 + 3)
+    first = call(world, opened)
     assert issued(first)[0].quantities == curve({74: 300, 75: 300})
     taken = curve({74: 300, 75: 300})
-    second = call(world, opened, takenWh=taken, standby=world.second_standby, index=1)
+    second = call(world, opened, takenWh=taken)
     assert issued(second)[0].quantities == curve({74: 700, 75: 201})
     assert event(second, "Reassigned")["totalTakenWh"] == curve({74: 1_000, 75: 501})
 
 
 def test_reassign_replaces_a_replacement_that_fails(world, opened):
-    world.list_standby(world.standby, world.second_standby)
     (replacement,) = issued(call(world, opened))
     assert replacement.quantities == curve({74: 1_000, 75: 501})
     flexworld.amend(world, world.second_standby, notice_seconds=0)
-    tx = world.reassign(replacement, world.standby, 74, 500, world.second_standby, index=1)
+    tx = world.reassign(replacement, world.standby, 74, 500, *(getattr(world, name) for name in LISTED))
     (second,) = issued(tx)
     assert second.quantities == curve({75: 250})
     assert second.fields["replaces"] == replacement.id
@@ -350,6 +370,16 @@ def unable_other_direction_only(world, home):
     flexworld.amend(world, home, max_up_w=3)
 
 
+def unable_new_meter(world, home):
+    """The baseline that was committed is of the meter before."""
+    isp = brownie.chain[-1].timestamp // 900 + 1
+    operator = {"from": world.actors.meter_operator}
+    world.core.meters.decommissionMeter(home.device.meter_id, isp, operator)
+    clock.move_to(isp * 900)
+    new = Device.named("new meter")
+    world.core.meters.registerMeter(new.meter_id, home.connection_id, new.address, isp, operator)
+
+
 UNABLE = [value for name, value in sorted(globals().items()) if name.startswith("unable_")]
 
 
@@ -357,9 +387,7 @@ UNABLE = [value for name, value in sorted(globals().items()) if name.startswith(
 def test_reassign_goes_to_the_next_when_first_is_unable(world, opened, make_unable):
     make_unable(world, world.standby)
     clock.at(world.start(73))
-    with reverts("WrongStandby", 0, 1, unchanged=world.contracts):
-        call(world, opened)
-    (replacement,) = issued(call(world, opened, standby=world.second_standby, index=1))
+    (replacement,) = issued(call(world, opened))
     assert replacement.fields["agreementId"] == world.second_standby.agreement_id
 
 
@@ -372,12 +400,12 @@ def test_reassign_reverts_when_all_are_unable(world, opened):
 
 def test_reassign_takes_nothing_before_the_notice_of_the_standby(world, opened):
     """At the end of ISP 72 a notice of 900 s allows 74, 1,800 s allows 75."""
-    slow = flexworld.amend(world, world.standby, notice_seconds=1_800)
-    (replacement,) = issued(call(world, opened, standby=slow))
+    flexworld.amend(world, world.standby, notice_seconds=1_800)
+    (replacement,) = issued(call(world, opened))
     assert replacement.quantities == curve({75: 501})
 
 
 def test_reassign_stays_below_the_agreed_power(world, opened):
-    weak = flexworld.amend(world, world.standby, max_up_w=4 * LIMIT_WH - 1)
-    (replacement,) = issued(call(world, opened, standby=weak))
+    flexworld.amend(world, world.standby, max_up_w=4 * LIMIT_WH - 1)
+    (replacement,) = issued(call(world, opened))
     assert replacement.quantities == curve({74: 999, 75: 501})

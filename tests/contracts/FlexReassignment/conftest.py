@@ -1,0 +1,1 @@
+from tests.fixtures.flexworld import *  # noqa: F403
