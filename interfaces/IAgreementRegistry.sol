@@ -123,7 +123,8 @@ interface IAgreementRegistry {
     ) external returns (uint64 agreementId);
 
     /// @notice Replaces the terms, signed again by both sides; same connection and parties. Orders already issued
-    /// keep the terms they were issued under. The bond is topped up, or its excess released, to the new amount.
+    /// keep the terms they were issued under. The bond is topped up to the new amount; what a lower one makes superfluous
+    /// stays for `bondHoldSeconds`, as long as an order that counted on it can be settled, and then leaves by {returnBond}.
     /// @dev Also while suspended, and during a notice, which it does not withdraw.
     /// Errors: as {register}, {AgreementUnknown}, {PartyChanged}, {NotInForce} once ended. Emits: {AgreementRegistered}.
     function amend(
@@ -162,8 +163,8 @@ interface IAgreementRegistry {
         bytes calldata signature
     ) external;
 
-    /// @notice Returns the bond of an ended agreement to the prosumer once its orders can no longer be settled.
-    /// Anyone may call.
+    /// @notice Returns to the prosumer what is no longer bound: of an ended agreement all, once its orders can no longer
+    /// be settled; before, what an amendment made superfluous, once it was held as long. Anyone may call.
     /// @dev Errors: {AgreementUnknown}, {BondStillBound}, {NoBond}. Emits: {BondReturned}.
     function returnBond(uint64 agreementId) external;
 
@@ -196,7 +197,10 @@ interface IAgreementRegistry {
     /// @notice Next nonce of the notices and declarations of a party.
     function noticeNonceOf(address signer) external view returns (uint256);
 
-    /// @notice How long a bond stays locked after the end, s: no order may reach further ahead than this less the time
-    /// that its settlement and corrections take.
+    /// @notice How long a bond stays locked after the end, or after it was lowered, s. {IFlexDispatch} issues no order
+    /// whose corrections could come later.
     function bondHoldSeconds() external view returns (uint32);
+
+    /// @notice When what the latest lowering of a bond made superfluous can leave, unix seconds; zero when never lowered.
+    function excessHeldUntil(uint64 agreementId) external view returns (uint256);
 }

@@ -41,6 +41,8 @@ interface IFlexDispatch {
         uint32 penaltyRate;
         uint16 toleranceBps;
         uint32 multiplierBps;
+        /// Time before its first ordered ISP until which the order can be withdrawn, s.
+        uint32 noticeSeconds;
         bool missingIsShortfall;
         /// Hash of the packed ordered quantities.
         bytes32 quantitiesHash;
@@ -163,6 +165,7 @@ interface IFlexDispatch {
     error EmptyCurve();
     error CurveLength(uint256 length, uint256 expected);
     error CurveMismatch(bytes32 given, bytes32 expected);
+    error DayTooFarAhead(uint256 correctableUntil, uint256 bondHeldUntil);
     error NoticeTooShort(uint64 agreementId, uint256 firstIspStart, uint256 earliest);
     error WeeklyLimitReached(uint64 agreementId, uint256 week, uint8 limit);
     error OtherAggregator(uint64 agreementId, address aggregator);
@@ -174,7 +177,8 @@ interface IFlexDispatch {
     error GroupAlreadyFinalised(uint64 groupId);
 
     /// @notice Issues prosumer orders for a flex order and locks their largest rewards. Only its aggregator, until
-    /// `dispatchBy`; in as many calls as it needs.
+    /// `dispatchBy`; in as many calls as it needs. Not for a day so far ahead that a bond could leave before the last
+    /// correction: the end of the day plus `correctionSeconds` lies before now plus the bonds' `bondHoldSeconds`.
     /// @param orderedWh The flex order's curve.
     function dispatch(
         uint64 flexOrderId,
@@ -182,7 +186,8 @@ interface IFlexDispatch {
         Dispatch[] calldata dispatches
     ) external returns (uint64 firstProsumerOrderId);
 
-    /// @notice Withdraws a prosumer order while its notice time has not begun. Only the aggregator.
+    /// @notice Withdraws a prosumer order while its notice time, as it was when the order was issued, has not begun. Only
+    /// the aggregator.
     function cancelProsumerOrder(
         uint64 prosumerOrderId,
         OrderTerms calldata terms,
@@ -237,6 +242,9 @@ interface IFlexDispatch {
 
     /// @notice Orders of an agreement in the week of a market day, cancelled ones not counted.
     function activationsOf(uint64 agreementId, uint32 dayFirstIsp) external view returns (uint256);
+
+    /// @notice How long verdicts can be corrected, s after the end of the market day; {IFlexSettlement} goes by it.
+    function correctionSeconds() external view returns (uint32);
 
     /// @notice Lock in the clearing house that rewards of a group are paid from.
     function groupLockId(uint64 groupId) external view returns (bytes32);

@@ -11,7 +11,7 @@ import {Module} from "contracts/registry/Module.sol";
 
 /// @title Agreements between prosumers and aggregators
 /// @dev Bonds: the lock of an agreement holds what {register} and {amend} put there less what settlement took. {amend}
-/// makes it equal to the agreed bond, {returnBond} pays out all that is left: what enters the lock leaves it.
+/// fills it up to the agreed bond, {returnBond} pays out what is no longer bound: what enters the lock leaves it.
 contract AgreementRegistry is IAgreementRegistry, Module, EIP712 {
     bytes32 private constant TERMS_TYPEHASH = keccak256(
         "Terms(bytes32 connectionId,address prosumer,address aggregator,bytes32 baselineMethod,uint128 workingDayIsps,"
@@ -50,6 +50,8 @@ contract AgreementRegistry is IAgreementRegistry, Module, EIP712 {
     mapping(uint64 agreementId => Terms) private _terms;
     mapping(uint64 agreementId => Standing) private _standings;
     mapping(uint64 agreementId => mapping(uint32 dayFirstIsp => uint256)) private _declared;
+    /// @inheritdoc IAgreementRegistry
+    mapping(uint64 agreementId => uint256) public excessHeldUntil;
     /// @inheritdoc IAgreementRegistry
     mapping(bytes32 connectionId => uint64) public agreementOf;
     /// @inheritdoc IAgreementRegistry
@@ -109,11 +111,12 @@ contract AgreementRegistry is IAgreementRegistry, Module, EIP712 {
         _requireValid(terms);
         _requireSignedByBoth(terms, deadline, prosumerSignature, aggregatorSignature);
 
+        // Open orders count on the bond that they were issued under.
+        if (terms.bond < current.bond) excessHeldUntil[agreementId] = block.timestamp + bondHoldSeconds;
         _store(agreementId, terms);
         bytes32 lockId = bondLockId(agreementId);
         uint256 locked = _clearingHouse.lockOf(lockId);
         if (locked < terms.bond) _clearingHouse.lock(lockId, terms.prosumer, terms.bond - locked);
-        else if (locked > terms.bond) _clearingHouse.release(lockId, terms.prosumer, locked - terms.bond);
     }
 
     function _store(uint64 agreementId, Terms calldata terms) private {
@@ -248,11 +251,17 @@ contract AgreementRegistry is IAgreementRegistry, Module, EIP712 {
     /// @inheritdoc IAgreementRegistry
     function returnBond(uint64 agreementId) external {
         _requireKnown(agreementId);
-        uint256 until = _endOf(agreementId) + bondHoldSeconds;
-        if (block.timestamp < until) revert BondStillBound(agreementId, until);
         bytes32 lockId = bondLockId(agreementId);
         uint256 amount = _clearingHouse.lockOf(lockId);
         if (amount == 0) revert NoBond(agreementId);
+        uint256 until = _endOf(agreementId) + bondHoldSeconds;
+        if (block.timestamp < until) {
+            // Until then only what an amendment made superfluous.
+            uint256 bond = _terms[agreementId].bond;
+            if (amount > bond) until = excessHeldUntil[agreementId];
+            if (amount <= bond || block.timestamp < until) revert BondStillBound(agreementId, until);
+            amount -= bond;
+        }
         address prosumer = _terms[agreementId].prosumer;
         _clearingHouse.release(lockId, prosumer, amount);
         emit BondReturned(agreementId, prosumer, amount);

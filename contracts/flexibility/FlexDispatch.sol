@@ -31,6 +31,9 @@ contract FlexDispatch is IFlexDispatch, Module {
     IAgreementRegistry private immutable _agreements;
     IFlexMarket private immutable _market;
     IClearingHouse private immutable _clearingHouse;
+    uint256 private immutable _bondHoldSeconds;
+    /// @inheritdoc IFlexDispatch
+    uint32 public immutable correctionSeconds;
 
     uint64 private _lastProsumerOrderId;
     uint64 private _lastDirectGroupId = FIRST_DIRECT_GROUP - 1;
@@ -67,7 +70,8 @@ contract FlexDispatch is IFlexDispatch, Module {
         ICommitmentRegistry commitments_,
         IAgreementRegistry agreements_,
         IFlexMarket market_,
-        IClearingHouse clearingHouse_
+        IClearingHouse clearingHouse_,
+        uint32 correctionSeconds_
     ) Module(authority_, participants_) {
         _grid = grid_;
         _meters = meters_;
@@ -75,6 +79,8 @@ contract FlexDispatch is IFlexDispatch, Module {
         _agreements = agreements_;
         _market = market_;
         _clearingHouse = clearingHouse_;
+        _bondHoldSeconds = agreements_.bondHoldSeconds();
+        correctionSeconds = correctionSeconds_;
     }
 
     // ------------------------------------------------------------------ dispatch
@@ -89,6 +95,7 @@ contract FlexDispatch is IFlexDispatch, Module {
         _requireAggregator(flexOrderId, context.aggregator);
         if (block.timestamp > dispatchBy) revert DispatchClosed(dispatchBy, block.timestamp);
         _requireHash(orderedWh, quantitiesHash);
+        _requireBondHeld(context);
 
         bytes memory sums = _dispatchedCurve(flexOrderId, context.ispCount);
         firstProsumerOrderId = _lastProsumerOrderId + 1;
@@ -117,7 +124,7 @@ contract FlexDispatch is IFlexDispatch, Module {
         }
         _requireHash(quantitiesWh, terms.quantitiesHash);
 
-        IAgreementRegistry.Terms memory agreed = _agreements.termsOf(terms.agreementId);
+        bytes32 connectionId = _agreements.termsOf(terms.agreementId).connectionId;
         bytes memory sums = _dispatchedCurve(terms.groupId, terms.ispCount);
         uint256 rewardable = 0;
         bool notified = false;
@@ -125,12 +132,12 @@ contract FlexDispatch is IFlexDispatch, Module {
             uint256 q = quantitiesWh.quantity(p);
             if (q == 0) continue;
             if (!notified) {
-                _requireNotice(terms.agreementId, agreed.noticeSeconds, terms.dayFirstIsp + p);
+                _requireNotice(terms.agreementId, terms.noticeSeconds, terms.dayFirstIsp + p);
                 notified = true;
             }
             Activation.set(sums, p, Activation.at(sums, p) - q);
             rewardable += Activation.rewardableWh(q, 0, terms.toleranceBps);
-            _unmark(agreed.connectionId, terms.dayFirstIsp + p);
+            _unmark(connectionId, terms.dayFirstIsp + p);
         }
         _storeDispatched(terms.groupId, sums);
         _activations[terms.agreementId][Activation.weekOf(terms.dayFirstIsp)] -= 1;
@@ -372,6 +379,7 @@ contract FlexDispatch is IFlexDispatch, Module {
             penaltyRate: agreed.penaltyRate,
             toleranceBps: agreed.toleranceBps,
             multiplierBps: agreed.multiplierBps,
+            noticeSeconds: agreed.noticeSeconds,
             missingIsShortfall: agreed.missingIsShortfall,
             quantitiesHash: 0,
             baselineHash: baselineHash
@@ -516,6 +524,13 @@ contract FlexDispatch is IFlexDispatch, Module {
         if (start < block.timestamp + noticeSeconds) {
             revert NoticeTooShort(agreementId, start, block.timestamp + noticeSeconds);
         }
+    }
+
+    /// @dev A bond that somebody makes leave now must still be there for the last correction.
+    function _requireBondHeld(Context memory context) private view {
+        uint256 dayEnd = (uint256(context.dayFirstIsp) + context.ispCount) * Activation.ISP_SECONDS;
+        uint256 heldUntil = block.timestamp + _bondHoldSeconds;
+        if (dayEnd + correctionSeconds >= heldUntil) revert DayTooFarAhead(dayEnd + correctionSeconds, heldUntil);
     }
 
     function _requireHash(bytes calldata curve, bytes32 expected) private pure {

@@ -52,9 +52,9 @@ contract FlexSettlement is IFlexSettlement {
         IFlexDispatch dispatch_,
         IClearingHouse clearingHouse_,
         uint32 readingsDueSeconds_,
-        uint32 settleBySeconds_,
-        uint32 correctionSeconds_
+        uint32 settleBySeconds_
     ) {
+        uint32 correctionSeconds_ = dispatch_.correctionSeconds();
         if (readingsDueSeconds_ >= settleBySeconds_ || settleBySeconds_ >= correctionSeconds_) {
             revert DeadlinesNotAscending(readingsDueSeconds_, settleBySeconds_, correctionSeconds_);
         }

@@ -24,6 +24,7 @@ _TERMS_TYPES = {
     "penaltyRate": "uint32",
     "toleranceBps": "uint16",
     "multiplierBps": "uint32",
+    "noticeSeconds": "uint32",
     "missingIsShortfall": "bool",
     "quantitiesHash": "bytes32",
     "baselineHash": "bytes32",

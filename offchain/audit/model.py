@@ -192,6 +192,8 @@ class Agreement:
     status: AgreementStatus = AgreementStatus.ACTIVE
     suspended_by: str | None = None
     ends_at: int = 0
+    excess_held_until: int = 0
+    """When what the latest lowering of the bond made superfluous can leave [UTC s]."""
     availability: dict[int, int] = field(default_factory=dict)
     """Declared positions by first ISP of the market day, as bits."""
     activations: Counter[int] = field(default_factory=Counter)

@@ -16,6 +16,8 @@ from offchain.domain.errors import DomainError
 
 ADMIN, GUARDIAN, ISSUER = 0, 1, 2
 """Roles of the AccessManager: governance (with a delay), emergency stop (without), issue of the local currency."""
+DISPATCH_HORIZON_S = 3 * 86_400
+"""From the dispatch of orders to the end of their day two days ahead, which every deployment allows [s]."""
 
 
 class Parameters(BaseModel):
@@ -102,6 +104,11 @@ class Parameters(BaseModel):
             )
         if not parameters.readings_due_seconds < parameters.settle_by_seconds < parameters.correction_seconds:
             raise DomainError("readings_due_seconds, settle_by_seconds, correction_seconds must rise in this order")
+        if parameters.correction_seconds + DISPATCH_HORIZON_S > parameters.bond_hold_seconds:
+            raise DomainError(
+                f"bond_hold_seconds {parameters.bond_hold_seconds} holds no bond until a day two days ahead is corrected: "
+                f"at least {parameters.correction_seconds + DISPATCH_HORIZON_S}"
+            )
         return parameters
 
 
@@ -272,7 +279,10 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
         Create("FlexMarket", (authority, participants, grid, commitments, house)),
         Create(
             "FlexDispatch",
-            (authority, participants, grid, meters, commitments, agreements, market, house),
+            (
+                *(authority, participants, grid, meters, commitments, agreements, market, house),
+                Param("correction_seconds"),
+            ),
         ),
         Create(
             "FlexReassignment",
@@ -289,7 +299,7 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
             "FlexSettlement",
             (
                 *(metering, agreements, market, dispatch, house),
-                *(Param("readings_due_seconds"), Param("settle_by_seconds"), Param("correction_seconds")),
+                *(Param("readings_due_seconds"), Param("settle_by_seconds")),
             ),
         ),
         *_energy_market(authority, participants, grid, house),

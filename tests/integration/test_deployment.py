@@ -23,7 +23,7 @@ from offchain.chain.toolchain import ROOT
 from offchain.domain.errors import DomainError
 from tests.integration.probe import deploy_probe, signers
 
-CONTRACTS = 23
+CONTRACTS = 24
 """Of the whole suite, with a local currency."""
 
 
@@ -226,6 +226,7 @@ def test_lost_creation_is_not_adopted_when_another_contract_is_there(chain, path
         ({"admin": "nobody"}, "parameter admin: .* not an address"),
         ({"speed": 1}, "parameter speed"),
         ({"settle_by_seconds": 1}, "must rise in this order"),
+        ({"bond_hold_seconds": 33 * 86_400 - 1}, "holds no bond until"),
         ({"registrars": {"0x" + "12" * 20: "0x11"}}, "not 32 bytes"),
     ],
 )

@@ -339,6 +339,7 @@ def open_world(
     ordered: Mapping[int, int] = ORDERED,
     rival_ordered: Mapping[int, int] = RIVAL_ORDERED,
     agreed: Mapping | None = None,
+    correction: int = CORRECTION,
     **request,
 ) -> World:
     """Deploys the rest of the suite and brings it to the moment after selection.
@@ -351,10 +352,12 @@ def open_world(
         Quantities of the flex orders of the two aggregators.
     agreed : mapping, optional
         Fields of all agreements that differ.
+    correction : int
+        How long verdicts can be corrected after the day [s].
     request
         Fields of the request that differ.
     """
-    contracts = _deploy(core, actors)
+    contracts = _deploy(core, actors, correction)
     day = clock.next_wednesday()
     now = day * clock.SECONDS_PER_ISP - 12 * HOUR
     other_aggregator = _organise(core, actors)
@@ -423,7 +426,7 @@ def open_world(
     )
 
 
-def _deploy(core: Core, actors: Actors) -> dict[str, ProjectContract]:
+def _deploy(core: Core, actors: Actors, correction: int) -> dict[str, ProjectContract]:
     admin, authority, participants, house = actors.admin, core.authority, core.participants, core.house
     commitments = flexibility.deploy_commitments(admin, authority, participants)
     agreements = flexibility.deploy_agreements(admin, authority, participants, core.grid, house)
@@ -432,7 +435,7 @@ def _deploy(core: Core, actors: Actors) -> dict[str, ProjectContract]:
     dispatch = system.deploy(
         admin,
         "FlexDispatch",
-        *(authority, participants, core.grid, core.meters, commitments, agreements, market, house),
+        *(authority, participants, core.grid, core.meters, commitments, agreements, market, house, correction),
     )
     reassignment = system.deploy(
         admin,
@@ -444,7 +447,7 @@ def _deploy(core: Core, actors: Actors) -> dict[str, ProjectContract]:
     settlement = system.deploy(
         admin,
         "FlexSettlement",
-        *(ledger, agreements, market, dispatch, house, READINGS_DUE, SETTLE_BY, CORRECTION),
+        *(ledger, agreements, market, dispatch, house, READINGS_DUE, SETTLE_BY),
     )
     for target in (commitments, agreements, market, ledger, dispatch, reassignment, regime):
         system.govern(authority, target, actors)
@@ -547,6 +550,12 @@ def amend(world: World, home: Home, **changed) -> Home:
     arguments = sign_both(world.agreements, terms, home.account, aggregator)
     world.agreements.amend(home.agreement_id, terms.as_tuple(), *arguments, {"from": world.actors.outsider})
     return replace(home, terms=terms)
+
+
+def leave_in_bond(world: World, home: Home, amount: int) -> None:
+    """Takes the rest of a bond out, as earlier penalties would."""
+    lock_id = world.agreements.bondLockId(home.agreement_id)
+    world.core.house.release(lock_id, world.actors.outsider, world.bond(home) - amount, {"from": world.actors.module})
 
 
 def _account(name: str) -> LocalAccount:

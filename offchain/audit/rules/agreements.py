@@ -69,7 +69,10 @@ def agreement_registered(replay: Replay, event: Event) -> None:
         f"before {agreement.end}",
         event.timestamp,
     )
-    replay.pay(terms["prosumer"], lock_id, terms["bond"] - replay.expected_balance(lock_id))
+    if terms["bond"] < agreement.terms["bond"]:
+        hold = replay.setting("AgreementRegistry", "bondHoldSeconds")
+        agreement.excess_held_until = event.timestamp + hold
+    replay.pay(terms["prosumer"], lock_id, max(terms["bond"] - replay.expected_balance(lock_id), 0))
     agreement.terms, agreement.version = terms, version
 
 
@@ -110,11 +113,14 @@ def bond_returned(replay: Replay, event: Event) -> None:
     args = event.args
     agreement = replay.find(replay.model.agreements, args["agreementId"], "agreement")
     where = at(event, f"agreement {args['agreementId']}")
-    free_at = agreement.end + replay.setting("AgreementRegistry", "bondHoldSeconds")
-    replay.rule(SUBJECT, "bond returned", where, event.timestamp >= free_at, f"from {free_at}", event.timestamp)
-    replay.checks.equal(SUBJECT, "receiver of a bond", where, agreement.terms["prosumer"], args["prosumer"])
     lock_id = replay.lock("AgreementRegistry", "bondLockId", args["agreementId"])
     left = replay.expected_balance(lock_id)
+    free_at = agreement.end + replay.setting("AgreementRegistry", "bondHoldSeconds")
+    if event.timestamp < free_at and left > agreement.terms["bond"]:
+        free_at = agreement.excess_held_until
+        left -= agreement.terms["bond"]
+    replay.rule(SUBJECT, "bond returned", where, event.timestamp >= free_at, f"from {free_at}", event.timestamp)
+    replay.checks.equal(SUBJECT, "receiver of a bond", where, agreement.terms["prosumer"], args["prosumer"])
     replay.checks.equal(SUBJECT, "bond returned", where, left, args["amount"])
     replay.pay(lock_id, agreement.terms["prosumer"], left)
 

@@ -18,6 +18,7 @@ from offchain.audit.model import (
     Regime,
     Role,
     StaticLight,
+    day_end,
     week_of,
 )
 from offchain.audit.replay import Replay, at
@@ -87,7 +88,7 @@ def prosumer_order_cancelled(replay: Replay, event: Event) -> None:
         "an order nobody else depends on",
         f"replaces {terms['replaces']}, {sum(order.taken_wh)} Wh taken over",
     )
-    _require_notice(replay, event, agreement, order, where)
+    _require_notice(replay, event, order, where)
     released = _largest_reward(order)
     replay.checks.equal(SUBJECT, "reward released", where, released, args["rewardReleased"])
     replay.pay(replay.lock("FlexDispatch", "groupLockId", terms["groupId"]), flex_order.aggregator, released)
@@ -337,6 +338,7 @@ def _check_agreed(replay: Replay, event: Event, order: ProsumerOrder, connection
         "penaltyRate",
         "toleranceBps",
         "multiplierBps",
+        "noticeSeconds",
         "missingIsShortfall",
         "prosumer",
     ):
@@ -360,7 +362,7 @@ def _check_agreed(replay: Replay, event: Event, order: ProsumerOrder, connection
             "an available ISP",
             "outside the agreement",
         )
-    _require_notice(replay, event, agreement, order, where)
+    _require_notice(replay, event, order, where)
     week = week_of(terms["dayFirstIsp"])
     agreement.activations[week] += 1
     allowed = agreed["weeklyActivations"]
@@ -375,6 +377,9 @@ def _check_agreed(replay: Replay, event: Event, order: ProsumerOrder, connection
     if terms["replaces"]:
         return
     _require_dispatch_open(replay, event, flex_order, where)
+    last = day_end(terms["dayFirstIsp"], terms["ispCount"]) + replay.setting("FlexDispatch", "correctionSeconds")
+    held = event.timestamp + replay.setting("AgreementRegistry", "bondHoldSeconds")
+    replay.rule(SUBJECT, "bond of an order", where, last < held, f"held until after {last}", held)
     for position in order.positions:
         total = flex_order.dispatched_wh[position] + order.quantities_wh[position]
         bought = flex_order.ordered_wh[position]
@@ -401,6 +406,7 @@ def _check_direct(
         "penaltyRate": 0,
         "toleranceBps": 0,
         "multiplierBps": BPS,
+        "noticeSeconds": 0,
         "missingIsShortfall": False,
     }
     for name, value in expected.items():
@@ -428,11 +434,11 @@ def _limit_wh(agreement: Agreement, direction: int) -> int:
     return agreement.terms["maxUpW" if up else "maxDownW"] // ISPS_PER_HOUR
 
 
-def _require_notice(replay: Replay, event: Event, agreement: Agreement, order: ProsumerOrder, where: str) -> None:
+def _require_notice(replay: Replay, event: Event, order: ProsumerOrder, where: str) -> None:
     if not order.positions:
         return
     start = (order.terms["dayFirstIsp"] + order.positions[0]) * SECONDS_PER_ISP
-    earliest = event.timestamp + agreement.terms["noticeSeconds"]
+    earliest = event.timestamp + order.terms["noticeSeconds"]
     replay.rule(SUBJECT, "notice", where, start >= earliest, f"first ISP from {earliest}", start)
 
 

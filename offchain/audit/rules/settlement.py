@@ -72,7 +72,7 @@ def prosumer_corrected(replay: Replay, event: Event) -> None:
     )
     replay.rule(SUBJECT, "correction before finalisation", where, group.finalised, "a finalised group", "open")
     until = day_end(terms["dayFirstIsp"], terms["ispCount"])
-    until += replay.setting("FlexSettlement", "correctionSeconds")
+    until += replay.setting("FlexDispatch", "correctionSeconds")
     replay.rule(SUBJECT, "time of a correction", where, event.timestamp <= until, f"until {until}", event.timestamp)
     replay.rule(
         SUBJECT,

@@ -127,13 +127,22 @@ def test_amend_stores_terms_and_counts_the_version(flex, agreements, agreement, 
 
 @pytest.mark.parametrize("taken", [0, 1_000_000, BOND])
 @pytest.mark.parametrize("bond", [0, 4_000_000, BOND, 6_000_000])
-def test_amend_makes_the_lock_equal_to_the_new_bond(flex, agreements, agreement, house, actors, taken, bond):
+def test_amend_fills_the_lock_up_and_releases_nothing(flex, agreements, agreement, house, actors, taken, bond):
     lock = agreements.bondLockId(agreement)
     house.release(lock, actors.aggregator, taken, {"from": actors.module})
     free = house.balanceOf(actors.prosumer)
     call(flex, agreement, fx.make_terms(flex, bond=bond))
-    assert house.lockOf(lock) == bond
-    assert house.balanceOf(actors.prosumer) == free + BOND - taken - bond
+    assert house.lockOf(lock) == max(bond, BOND - taken)
+    assert house.balanceOf(actors.prosumer) == free - max(bond - (BOND - taken), 0)
+
+
+def test_amend_holds_what_a_lower_bond_makes_superfluous(flex, agreements, agreement):
+    """From the latest lowering on; an amendment that does not lower the bond changes nothing."""
+    assert agreements.excessHeldUntil(agreement) == 0
+    for seconds, bond, since in ((100, BOND, 0), (200, 400, 200), (300, 400, 200), (400, 399, 400), (500, BOND, 400)):
+        clock.at(flex.now + seconds)
+        call(flex, agreement, fx.make_terms(flex, bond=bond))
+        assert agreements.excessHeldUntil(agreement) == (flex.now + since + fx.BOND_HOLD if since else 0)
 
 
 def test_amend_keeps_suspension_and_notice(flex, agreements, agreement, actors):

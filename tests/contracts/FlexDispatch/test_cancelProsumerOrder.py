@@ -12,7 +12,7 @@ import brownie
 import pytest
 
 from tests.reference.settlement import largest_reward
-from tests.utils import clock
+from tests.utils import clock, flexworld
 from tests.utils.flexibility import UP, curve
 from tests.utils.flexworld import issued
 from tests.utils.plain import event, plain
@@ -54,6 +54,19 @@ def test_cancelProsumerOrder_reverts_when_caller_is_not_its_aggregator(world, or
     for sender in (world.home.account, actors.outsider, world.other_aggregator):
         with reverts("NotAggregatorOf", world.order_id, sender, unchanged=world.contracts):
             world.cancel(order, sender=sender)
+
+
+@pytest.mark.parametrize(("notice_seconds", "late"), [(0, 1), (3_600, 0)])
+def test_cancelProsumerOrder_goes_by_the_notice_the_order_was_issued_with(world, order, notice_seconds, late):
+    """900 s before 72, whatever the agreement says by now."""
+    flexworld.amend(world, world.home, notice_seconds=notice_seconds)
+    clock.at(world.start(71) + late)
+    if not late:
+        world.cancel(order)
+        return
+    earliest = world.start(72) + 1
+    with reverts("NoticeTooShort", world.home.agreement_id, world.start(72), earliest, unchanged=world.contracts):
+        world.cancel(order)
 
 
 def test_cancelProsumerOrder_reverts_when_order_is_direct(world, actors):

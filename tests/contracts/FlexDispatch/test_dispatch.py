@@ -387,6 +387,7 @@ def test_dispatch_issues_orders_and_emits_every_field(world, actors):
             "penaltyRate": home.terms.penalty_rate,
             "toleranceBps": home.terms.tolerance_bps,
             "multiplierBps": home.terms.multiplier_bps,
+            "noticeSeconds": home.terms.notice_seconds,
             "missingIsShortfall": False,
             "quantitiesHash": bytes(brownie.web3.keccak(curve(quantities))),
             "baselineHash": home.baseline_hash,

@@ -188,6 +188,7 @@ def test_issueDirect_opens_a_group_and_locks_the_compensation(world, actors):
         "penaltyRate": 0,
         "toleranceBps": 0,
         "multiplierBps": 10_000,
+        "noticeSeconds": 0,
         "missingIsShortfall": False,
         "quantitiesHash": bytes(flexworld.keccak(curve(QUANTITIES))),
         "baselineHash": world.home.baseline_hash,

@@ -22,7 +22,7 @@ from offchain.domain.units import cost_down
 from tests.reference.settlement import share_delivered
 from tests.utils import clock, flexworld
 from tests.utils.flexibility import ISP_COUNT, POINT, UP, curve
-from tests.utils.flexworld import ORDERED, PRICE, issued, verdict_of
+from tests.utils.flexworld import ORDERED, PRICE, issued, leave_in_bond, verdict_of
 from tests.utils.plain import event, plain
 from tests.utils.reverts import reverts
 from tests.utils.verdicts import expected_verdict, reference
@@ -195,7 +195,8 @@ def test_correct_settles_readings_that_come_late(world, settle_first):
 
 def test_correct_never_takes_more_than_the_bond_over_all_versions(world):
     """First verdict took the whole bond; a worse one takes nothing more."""
-    home = flexworld.amend(world, world.home, bond=100_000)
+    home = world.home
+    leave_in_bond(world, home, 100_000)
     order = world.issue(home, {72: 1_000})
     metered = world.finish_day({"home": {72: 100}})
     world.settle(order, home, metered)
@@ -223,7 +224,8 @@ def test_correct_records_what_the_aggregator_cannot_pay_as_owed(world, actors):
 
 
 def test_correct_takes_from_the_bond_then_the_balance_and_leaves_the_rest_owed(world, actors):
-    home = flexworld.amend(world, world.home, bond=100_000)
+    home = world.home
+    leave_in_bond(world, home, 100_000)
     order = world.issue(home, {72: 1_000})
     world.settle(order, home, world.finish_day({"home": {72: 1_000}}))
     world.finalise()
@@ -326,10 +328,11 @@ def test_collectOwed_collects_in_parts_as_money_comes(world, actors, owing):
 # ---------------------------------------------------------------------- deadlines
 
 
-@pytest.mark.parametrize("deadlines", [(2, 2, 3), (1, 3, 3), (3, 2, 1)])
+@pytest.mark.parametrize("deadlines", [(2, 2), (3, 2), (1, flexworld.CORRECTION)])
 def test_constructor_reverts_when_deadlines_do_not_ascend(world, actors, deadlines):
+    """The last of the three is that of dispatch."""
     contracts = world.metering, world.agreements, world.market, world.dispatch, world.core.house
-    with reverts("DeadlinesNotAscending", *deadlines, unchanged=world.contracts):
+    with reverts("DeadlinesNotAscending", *deadlines, flexworld.CORRECTION, unchanged=world.contracts):
         flexworld.system.deploy(actors.admin, "FlexSettlement", *contracts, *deadlines)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.utils import flexworld
 from tests.utils.flexibility import curve
-from tests.utils.flexworld import issued, verdict_of
+from tests.utils.flexworld import issued, leave_in_bond, verdict_of
 from tests.utils.reverts import reverts
 from tests.utils.verdicts import expected_verdict, reference
 
@@ -82,7 +82,8 @@ def test_settle_penalises_the_shortfall_beyond_the_tolerance(world, delivered, p
 @pytest.mark.parametrize("bond", [0, 100_000])
 def test_settle_takes_no_more_than_reward_plus_bond(world, bond):
     """300,007 a kWh for 1,350 Wh is 405,009: more than 4,500 of reward and the bond."""
-    home = flexworld.amend(world, world.home, bond=bond)
+    home = world.home
+    leave_in_bond(world, home, bond)
     _, verdict, moved = settle(world, home, {72: 1_000, 73: 500}, {72: 30})
     assert verdict["reward"] == 4_500
     assert verdict["penalty"] == 4_500 + bond

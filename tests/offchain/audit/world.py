@@ -91,7 +91,7 @@ SETTINGS = {
     Query("FlexReassignment", "maxReadingAgeSeconds"): 1_800,
     Query("FlexSettlement", "readingsDueSeconds"): 2 * 86_400,
     Query("FlexSettlement", "settleBySeconds"): 4 * 86_400,
-    Query("FlexSettlement", "correctionSeconds"): 20 * 86_400,
+    Query("FlexDispatch", "correctionSeconds"): 20 * 86_400,
     Query("TokenDesk", "quote", (10**6,)): (100, 100),
 }
 LOCKS = {
@@ -247,6 +247,7 @@ def order_terms(name: str, quantities: list[int]) -> dict[str, Any]:
         "penaltyRate": agreed.get("penaltyRate", 0),
         "toleranceBps": agreed.get("toleranceBps", 0),
         "multiplierBps": 10_000,
+        "noticeSeconds": agreed.get("noticeSeconds", 0),
         "missingIsShortfall": agreed.get("missingIsShortfall", False),
         "quantitiesHash": keccak(pack_quantities(quantities)),
         "baselineHash": keccak(BASELINE),
