@@ -104,10 +104,11 @@ class Parameters(BaseModel):
             )
         if not parameters.readings_due_seconds < parameters.settle_by_seconds < parameters.correction_seconds:
             raise DomainError("readings_due_seconds, settle_by_seconds, correction_seconds must rise in this order")
-        if parameters.correction_seconds + DISPATCH_HORIZON_S > parameters.bond_hold_seconds:
+        least = parameters.correction_seconds + DISPATCH_HORIZON_S
+        if parameters.bond_hold_seconds < least:
             raise DomainError(
-                f"bond_hold_seconds {parameters.bond_hold_seconds} holds no bond until a day two days ahead is corrected: "
-                f"at least {parameters.correction_seconds + DISPATCH_HORIZON_S}"
+                f"bond_hold_seconds {parameters.bond_hold_seconds} ends before a day two days ahead is corrected",
+                hint=f"at least {least}",
             )
         return parameters
 

@@ -226,7 +226,7 @@ def test_lost_creation_is_not_adopted_when_another_contract_is_there(chain, path
         ({"admin": "nobody"}, "parameter admin: .* not an address"),
         ({"speed": 1}, "parameter speed"),
         ({"settle_by_seconds": 1}, "must rise in this order"),
-        ({"bond_hold_seconds": 33 * 86_400 - 1}, "holds no bond until"),
+        ({"bond_hold_seconds": 33 * 86_400 - 1}, "ends before a day two days ahead"),
         ({"registrars": {"0x" + "12" * 20: "0x11"}}, "not 32 bytes"),
     ],
 )
