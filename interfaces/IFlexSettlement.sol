@@ -36,7 +36,10 @@ import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 /// Rules:
 /// - Missing readings. An ISP marked missing in the metered day earns nothing and, unless the terms say so, costs
 ///   nothing; it is left out of the aggregator's shortfall too. A day that never comes: {settleMissing} after
-///   `readingsDueSeconds`; until then readings have the right of way.
+///   `readingsDueSeconds`; until then readings have the right of way. While a batch of the meter's operator stands for the
+///   day, so that the day may be in it, they have it until the middle between `readingsDueSeconds` and `settleBySeconds`.
+///   No longer: that a day is not in a batch cannot be proven, and an order that others took over from must be settled
+///   for theirs to be.
 /// - Late readings settle as usual while the order is neither settled nor its group finalised.
 /// - Corrections. Readings that come after that, and newer versions of the batch: {correct}, once the group is finalised
 ///   and until `correctionSeconds`. The difference to the first verdict is paid between the parties (first from the
@@ -132,7 +135,7 @@ interface IFlexSettlement {
         Evidence calldata evidence
     ) external returns (Verdict memory);
 
-    /// @notice Settles an order that nobody settled by readings until `readingsDue`. Anyone may call; readings that come
+    /// @notice Settles an order that nobody settled by readings until {missingFrom}. Anyone may call; readings that come
     /// later, or were there already, are brought by {correct}.
     /// No reward; a penalty only where the terms count missing readings as shortfall, or for energy taken over.
     function settleMissing(
@@ -160,6 +163,9 @@ interface IFlexSettlement {
     function collectOwed(address debtor, address creditor) external returns (uint256 amount);
 
     function owed(address debtor, address creditor) external view returns (uint256);
+
+    /// @notice From when on, as things stand, an order of a meter may be settled as missing, unix seconds.
+    function missingFrom(bytes32 meterId, uint32 dayFirstIsp, uint16 ispCount) external view returns (uint256);
 
     /// @notice When missing readings may be settled as missing, s after the end of the market day.
     function readingsDueSeconds() external view returns (uint32);

@@ -17,8 +17,10 @@ pragma solidity ^0.8.24;
 /// - The latest version counts. Nothing of an earlier one is left on chain but its event.
 /// - At second t a batch can be challenged while `t < anchoredAt + challengeWindow`, and be settled from after that:
 ///   at every second one of the two, never both.
-/// - A successful challenge rejects the batch and pays min(`challengeReward`, bond) of its operator to the challenger
-///   whose transaction comes first. The version before does not come back: the operator anchors a new one.
+/// - A successful challenge rejects the batch and takes min(`challengePenalty`, bond) from its operator: `challengerShareBps`
+///   of it, down, to the challenger whose transaction comes first, the rest to `forfeitTo`. The version before does not
+///   come back: the operator anchors a new one. An operator that challenges itself, to get at its bond early or before
+///   somebody else does, loses more than it takes out, as the share is below one half.
 /// - The bond stays until the window of the operator's latest batch has passed.
 /// - A suspended operator anchors nothing, but what it has anchored can be challenged and settled from as before, so
 ///   that nobody loses a reward by the operator's fault; it can withdraw its bond when it is free.
@@ -26,7 +28,7 @@ pragma solidity ^0.8.24;
 /// Source: eDREAM D2.5 4.5.1 and 4.5.4, BeFlexible SUC06.3.
 /// @custom:stop Paused: no anchoring. Challenges, settlement from anchored batches and withdrawal of bonds work.
 /// @custom:trust The device key vouches for a value, the operator for completeness; neither alone can change a payment
-/// after anchoring. Whoever holds a device key can contradict what it signed and take the challenge reward: the operator
+/// after anchoring. Whoever holds a device key can contradict what it signed and take the challenger's share: the operator
 /// answers for its devices with its bond.
 interface IMeteringLedger {
     enum BatchStatus {
@@ -81,13 +83,15 @@ interface IMeteringLedger {
         bytes32 dataHash
     );
     /// @param reward What the challenger got from the operator's bond, uToken.
+    /// @param forfeited What went to `forfeitTo`, uToken.
     event BatchRejected(
         address indexed operator,
         uint32 indexed firstIsp,
         uint16 indexed version,
         address challenger,
         bytes32 meterId,
-        uint256 reward
+        uint256 reward,
+        uint256 forfeited
     );
     event BondPosted(address indexed operator, uint256 amount);
     event BondWithdrawn(address indexed operator, uint256 amount);
@@ -179,6 +183,10 @@ interface IMeteringLedger {
     /// @notice Latest version of the batch of an operator and day; all zero when there is none.
     function batch(address operator, uint32 firstIsp) external view returns (Batch memory);
 
+    /// @notice Whether a batch of the meter's operator stands for a market day: anchored and not rejected, also while it can
+    /// still be challenged. Whether the meter's day is in it, only its proof says.
+    function standsFor(bytes32 meterId, uint32 firstIsp, uint16 ispCount) external view returns (bool);
+
     function meterDayLeaf(
         bytes32 meterId,
         uint32 firstIsp,
@@ -191,8 +199,14 @@ interface IMeteringLedger {
     /// @notice Smallest bond with which an operator may anchor, uToken.
     function minimumBond() external view returns (uint256);
 
-    /// @notice Largest reward of a successful challenge, uToken.
-    function challengeReward() external view returns (uint256);
+    /// @notice Most that a successful challenge takes from the operator's bond, uToken.
+    function challengePenalty() external view returns (uint256);
+
+    /// @notice Share of the penalty that the challenger gets, basis points.
+    function challengerShareBps() external view returns (uint256);
+
+    /// @notice Account that the rest of the penalty goes to, named by governance when the ledger is deployed.
+    function forfeitTo() external view returns (address);
 
     function bondOf(address operator) external view returns (uint256);
 

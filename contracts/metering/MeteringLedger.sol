@@ -10,6 +10,7 @@ import {IClearingHouse} from "interfaces/IClearingHouse.sol";
 import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 import {IMeterRegistry} from "interfaces/IMeterRegistry.sol";
 import {IParticipantRegistry} from "interfaces/IParticipantRegistry.sol";
+import {Money} from "contracts/clearinghouse/Money.sol";
 import {Curves} from "contracts/metering/Curves.sol";
 import {Module} from "contracts/registry/Module.sol";
 
@@ -45,7 +46,11 @@ contract MeteringLedger is IMeteringLedger, Module, EIP712 {
     /// @inheritdoc IMeteringLedger
     uint256 public immutable minimumBond;
     /// @inheritdoc IMeteringLedger
-    uint256 public immutable challengeReward;
+    uint256 public immutable challengePenalty;
+    /// @inheritdoc IMeteringLedger
+    uint256 public constant challengerShareBps = 4_000;
+    /// @inheritdoc IMeteringLedger
+    address public immutable forfeitTo;
 
     mapping(address operator => Operator) private _operators;
     mapping(address operator => mapping(uint32 firstIsp => Batch)) private _batches;
@@ -57,13 +62,15 @@ contract MeteringLedger is IMeteringLedger, Module, EIP712 {
         IClearingHouse clearingHouse_,
         uint32 challengeWindowSeconds,
         uint256 minimumBond_,
-        uint256 challengeReward_
+        uint256 challengePenalty_,
+        address forfeitTo_
     ) Module(authority_, participants_) EIP712("gridpact.metering", "1") {
         meters = meters_;
         clearingHouse = clearingHouse_;
         challengeWindow = challengeWindowSeconds;
         minimumBond = minimumBond_;
-        challengeReward = challengeReward_;
+        challengePenalty = challengePenalty_;
+        forfeitTo = forfeitTo_;
     }
 
     // ---------------------------------------------------------------------------------------------------- bonds
@@ -198,6 +205,12 @@ contract MeteringLedger is IMeteringLedger, Module, EIP712 {
     }
 
     /// @inheritdoc IMeteringLedger
+    function standsFor(bytes32 meterId, uint32 firstIsp, uint16 ispCount) external view returns (bool) {
+        Batch storage anchored = _batches[meters.meter(meterId).operator][firstIsp];
+        return anchored.status == BatchStatus.Anchored && anchored.ispCount == ispCount;
+    }
+
+    /// @inheritdoc IMeteringLedger
     function bondOf(address operator) external view returns (uint256) {
         return _operators[operator].bond;
     }
@@ -260,10 +273,12 @@ contract MeteringLedger is IMeteringLedger, Module, EIP712 {
     function _reject(address operator, uint32 firstIsp, bytes32 meterId) private {
         Batch storage rejected = _batches[operator][firstIsp];
         rejected.status = BatchStatus.Rejected;
-        uint256 reward = Math.min(challengeReward, _operators[operator].bond);
-        _operators[operator].bond -= uint128(reward);
-        emit BatchRejected(operator, firstIsp, rejected.version, msg.sender, meterId, reward);
+        uint256 penalty = Math.min(challengePenalty, _operators[operator].bond);
+        uint256 reward = Money.shareDown(penalty, challengerShareBps);
+        _operators[operator].bond -= uint128(penalty);
+        emit BatchRejected(operator, firstIsp, rejected.version, msg.sender, meterId, reward, penalty - reward);
         clearingHouse.release(bondLockId(operator), msg.sender, reward);
+        clearingHouse.release(bondLockId(operator), forfeitTo, penalty - reward);
     }
 
     /// Operator of the meter and the key that signs its day: the one in force at the last ISP that the meter was in

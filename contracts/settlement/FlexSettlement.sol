@@ -92,12 +92,21 @@ contract FlexSettlement is IFlexSettlement {
         bytes calldata takenWh
     ) external returns (Verdict memory verdict) {
         IFlexDispatch.Basis memory basis = _openBasis(prosumerOrderId, terms);
-        uint256 dueAt = _dayEnd(terms.dayFirstIsp, terms.ispCount) + readingsDueSeconds;
+        uint256 dueAt = missingFrom(terms.meterId, terms.dayFirstIsp, terms.ispCount);
         if (block.timestamp < dueAt) revert ReadingsNotYetDue(dueAt, block.timestamp);
         _requireQuantities(basis, terms, quantitiesWh, takenWh);
         Delivery.Sums memory sums = Delivery.evaluateMissing(terms.missingIsShortfall, quantitiesWh, takenWh);
         verdict = _verdict(terms, sums, 0);
         _pay(prosumerOrderId, terms, basis, 0, verdict);
+    }
+
+    /// @inheritdoc IFlexSettlement
+    function missingFrom(bytes32 meterId, uint32 dayFirstIsp, uint16 ispCount) public view returns (uint256) {
+        uint256 afterDay =
+            _metering.standsFor(meterId, dayFirstIsp, ispCount)
+                ? (uint256(readingsDueSeconds) + settleBySeconds) / 2
+                : readingsDueSeconds;
+        return _dayEnd(dayFirstIsp, ispCount) + afterDay;
     }
 
     /// @dev Conservation. The group's lock holds at least the largest reward of every open order and every pot not yet

@@ -43,7 +43,8 @@ class Parameters(BaseModel):
     purchase_limit: int = Field(10**12, gt=0)
     challenge_window_seconds: int = Field(86_400, gt=0, lt=2**32)
     minimum_bond: int = Field(1_000_000_000, gt=0)
-    challenge_reward: int = Field(400_000_000, gt=0)
+    challenge_penalty: int = Field(400_000_000, gt=0)
+    """Most that a challenge takes from a meter operator's bond; the treasury gets what the challenger does not."""
     bond_hold_seconds: int = Field(40 * 86_400, gt=0, lt=2**32)
     max_reading_age_seconds: int = Field(2_700, gt=0, lt=2**32)
     """How long after its ISP a reading proves a shortfall: three ISPs."""
@@ -273,7 +274,8 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
             "MeteringLedger",
             (
                 *(authority, participants, meters, house),
-                *(Param("challenge_window_seconds"), Param("minimum_bond"), Param("challenge_reward")),
+                *(Param("challenge_window_seconds"), Param("minimum_bond"), Param("challenge_penalty")),
+                Param("treasury"),
             ),
         ),
         Create("AgreementRegistry", (authority, participants, grid, house, Param("bond_hold_seconds"))),
@@ -444,6 +446,8 @@ def _checks(parameters: Parameters, deployer: str) -> tuple[Query, ...]:
         Query("EnergyToken", "totalSupply", (), Param("token_issue")),
         Query("TokenDesk", "purchaseLimit", (), Param("purchase_limit")),
         Query("MeteringLedger", "challengeWindow", (), Param("challenge_window_seconds")),
+        Query("MeteringLedger", "challengePenalty", (), Param("challenge_penalty")),
+        Query("MeteringLedger", "forfeitTo", (), Param("treasury")),
         Query("AgreementRegistry", "bondHoldSeconds", (), Param("bond_hold_seconds")),
         Query("FlexReassignment", "maxReadingAgeSeconds", (), Param("max_reading_age_seconds")),
         Query("GridRegime", "regulatedRate", (), Param("regulated_rate")),

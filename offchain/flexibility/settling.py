@@ -65,6 +65,16 @@ def settle_missing(
     return receipts
 
 
+def missing_from(suite: Suite, orders: Iterable[ProsumerOrder], metered: Mapping[bytes, ProvenDay]) -> int:
+    """When everything that :func:`settle_orders` left may be settled [UTC s]."""
+    queries = [
+        ("FlexSettlement", "missingFrom", tuple(order.terms[key] for key in ("meterId", "dayFirstIsp", "ispCount")))
+        for order in orders
+        if order.meter_id not in metered
+    ]
+    return max(suite.call_all(queries))
+
+
 def _settle_in_rounds(
     suite: Suite,
     sender: LocalAccount,

@@ -45,7 +45,7 @@ class Prices:
     prosumer_bond: int = 2_000_000
     regulated_rate: int = 300_000
     operator_bond: int = 100_000_000
-    challenge_reward: int = 10_000_000
+    challenge_penalty: int = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)

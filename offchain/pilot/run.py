@@ -20,7 +20,7 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import UTOKEN
 from offchain.flexibility.metered_days import ProvenDay, proven_days
 from offchain.flexibility.orders import OrderBook, ProsumerOrder
-from offchain.flexibility.settling import correct_orders, settle_missing, settle_orders
+from offchain.flexibility.settling import correct_orders, missing_from, settle_missing, settle_orders
 from offchain.grid.power_flow import PowerFlow
 from offchain.grid.scenario import load_scenario
 from offchain.pilot.cast import commitment, make_cast
@@ -169,7 +169,7 @@ def _deploy(chain: Chain, cast, config: PilotConfig, path: Path, progress: Progr
         "purchase_limit": 100_000 * UTOKEN,
         "challenge_window_seconds": config.challenge_window_s,
         "minimum_bond": config.prices.operator_bond,
-        "challenge_reward": config.prices.challenge_reward,
+        "challenge_penalty": config.prices.challenge_penalty,
         "bond_hold_seconds": config.bond_hold_s,
         "regulated_rate": config.prices.regulated_rate,
         "readings_due_seconds": config.readings_due_s,
@@ -203,7 +203,7 @@ def _settle_flexibility(
     baselines = _baselines(world, ahead)
     _, left = settle_orders(suite, cast.relayer, book.orders.values(), metered, baselines)
     if left:
-        world.clock.advance_to(day.end_isp * SECONDS_PER_ISP + world.config.readings_due_s)
+        world.clock.advance_to(missing_from(suite, left, metered))
         settle_missing(suite, cast.relayer, left, metered, baselines)
     world.send_all([(cast.relayer, "FlexSettlement", "finalise", (order_id,)) for order_id in ahead.flex_orders])
     if delivery.direct_group_id is not None:

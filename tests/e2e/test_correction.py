@@ -17,7 +17,7 @@ from offchain.domain.curves import unpack_baseline
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import Direction
 from offchain.flexibility.metered_days import proven_days
-from offchain.flexibility.settling import settle_missing, settle_orders
+from offchain.flexibility.settling import missing_from, settle_missing, settle_orders
 from offchain.pilot import PilotConfig, PilotDay
 from offchain.pilot.config import Faults
 from offchain.pilot.delivery import baselines_of, clock_of
@@ -240,7 +240,7 @@ def test_settle_missing_pays_nothing_and_correct_makes_up_for_it(left_out):
     """One story, so one test: overdue, settled as missing, finalised, then the day of the meter comes after all."""
     day, order, left, evidence = left_out
     world, relayer = day.world, day.world.cast.relayer
-    world.clock.advance_to(world.day.end_isp * SECONDS_PER_ISP + day.config.readings_due_s)
+    world.clock.advance_to(missing_from(world.suite, left, evidence[0]))
     settle_missing(world.suite, relayer, left, *evidence)
     settled = {e["prosumerOrderId"]: e for e in named(day, "ProsumerSettled")}
     event = settled[order.id]

@@ -21,8 +21,12 @@ CHALLENGE_WINDOW = 3_600
 """Challenge window of the ledger [s]."""
 MINIMUM_BOND = 1_000_000
 """Smallest bond of a meter operator [uToken]."""
-CHALLENGE_REWARD = 400_000
-"""Largest reward of a challenge [uToken]; the smallest bond pays two and a half."""
+CHALLENGE_PENALTY = 400_001
+"""Most that a challenge takes from a bond [uToken]; the smallest bond pays two and a half times."""
+CHALLENGE_REWARD = 160_000
+"""What of it the challenger gets: four tenths, down."""
+FORFEIT_TO = "0x" + "f0" * 20
+"""Account that gets the rest."""
 DATA_HASH = keccak(b"data set")
 CONNECTION_LIMIT_W = 10_000
 
@@ -132,7 +136,8 @@ def deploy_ledger(admin: LocalAccount, authority, participants, meters, house) -
         house,
         CHALLENGE_WINDOW,
         MINIMUM_BOND,
-        CHALLENGE_REWARD,
+        CHALLENGE_PENALTY,
+        FORFEIT_TO,
     )
 
 

@@ -4,6 +4,7 @@ from offchain.audit.model import Batch, BatchStatus, Commitment, CommitmentKind,
 from offchain.audit.replay import Replay, at
 from offchain.chain.events import Event
 from offchain.domain.isp import SECONDS_PER_ISP
+from offchain.domain.units import share_down
 
 SUBJECT = "metering"
 
@@ -55,10 +56,14 @@ def batch_rejected(replay: Replay, event: Event) -> None:
         f"a standing batch, before {until}",
         f"{batch.status.name.lower()} at {event.timestamp}",
     )
-    reward = min(replay.setting("MeteringLedger", "challengeReward"), model.metering_bonds[operator])
+    penalty = min(replay.setting("MeteringLedger", "challengePenalty"), model.metering_bonds[operator])
+    reward = share_down(penalty, replay.setting("MeteringLedger", "challengerShareBps"))
     replay.checks.equal(SUBJECT, "reward of a challenger", where, reward, args["reward"])
-    replay.pay(replay.lock("MeteringLedger", "bondLockId", operator), args["challenger"], reward)
-    model.metering_bonds[operator] -= args["reward"]
+    replay.checks.equal(SUBJECT, "forfeited by a meter operator", where, penalty - reward, args["forfeited"])
+    lock_id = replay.lock("MeteringLedger", "bondLockId", operator)
+    replay.pay(lock_id, args["challenger"], reward)
+    replay.pay(lock_id, replay.setting("MeteringLedger", "forfeitTo"), penalty - reward)
+    model.metering_bonds[operator] -= args["reward"] + args["forfeited"]
     batch.status = BatchStatus.REJECTED
 
 

@@ -40,7 +40,7 @@ def prosumer_settled(replay: Replay, event: Event) -> None:
     replay.rule(SUBJECT, "settled after finalisation", where, not group.finalised, "an open group", "finalised")
     due = day_end(terms["dayFirstIsp"], terms["ispCount"])
     if args["version"] == 0:
-        due += replay.setting("FlexSettlement", "readingsDueSeconds")
+        due += _missing_from(replay, order)
     replay.rule(SUBJECT, "time of settlement", where, event.timestamp >= due, f"from {due}", event.timestamp)
 
     claimed = _claimed(args["verdict"])
@@ -263,6 +263,16 @@ def _require_batch(replay: Replay, event: Event, order: ProsumerOrder, operator:
     )
     usable = batch.anchored_at + replay.setting("MeteringLedger", "challengeWindow")
     replay.rule(SUBJECT, "challenge window", where, event.timestamp >= usable, f"from {usable}", event.timestamp)
+
+
+def _missing_from(replay: Replay, order: ProsumerOrder) -> int:
+    """How long after the day an order without a metered day waits [s]: longer while its batch stands."""
+    terms = order.terms
+    readings_due = replay.setting("FlexSettlement", "readingsDueSeconds")
+    batch = replay.model.latest_batch(replay.model.meters[terms["meterId"]].operator, terms["dayFirstIsp"])
+    if batch is None or (batch.status, batch.isp_count) != (BatchStatus.ANCHORED, terms["ispCount"]):
+        return readings_due
+    return (readings_due + replay.setting("FlexSettlement", "settleBySeconds")) // 2
 
 
 def _bonus(replay: Replay, order: ProsumerOrder, credited_wh: int, where: str) -> int:

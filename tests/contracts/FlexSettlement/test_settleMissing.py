@@ -3,6 +3,8 @@ settleMissing
 ├── order unknown, settled → reverts ProsumerOrderUnknown, OrderNotIssued; other terms → TermsMismatch
 ├── other quantities or taken curve → reverts CurveHashMismatch; group finalised → reverts SettlementClosed
 ├── readings not yet due, to the second → reverts ReadingsNotYetDue
+│   └── while a batch of the meter's operator stands for the day, challengeable or not → due later; rejected, of another
+│       length, of another operator → not later
 └── else, by anyone → nothing earned; by the agreed rule nothing or all of it short; what was taken over is penalised
 """
 
@@ -27,6 +29,54 @@ def test_settleMissing_reverts_when_readings_are_not_yet_due(world, due):
     clock.at(due - 1)
     with reverts("ReadingsNotYetDue", due, due - 1, unchanged=world.contracts):
         world.settle_missing(order)
+    clock.at(due)
+    world.settle_missing(order)
+
+
+def test_settleMissing_waits_longer_while_a_batch_stands(world):
+    """Readings may be in it, so they keep the right of way; whoever has them can settle."""
+    order = world.issue(world.home, QUANTITIES)
+    metered = world.finish_day({"home": {72: 1_000, 74: 501}})
+    later = world.end + (flexworld.READINGS_DUE + flexworld.SETTLE_BY) // 2
+    assert world.settlement.missingFrom(*order.terms[4:5], *order.terms[6:8]) == later
+    clock.at(later - 1)
+    with reverts("ReadingsNotYetDue", later, later - 1, unchanged=world.contracts):
+        world.settle_missing(order)
+    brought = verdict_of(world.settle(order, world.home, metered))
+    assert brought["creditedWh"] == 1_501
+
+
+def test_settleMissing_settles_when_the_day_is_in_no_batch_that_stands(world):
+    """The batch is there, the meter's day is not in it: there is a way out before the group closes."""
+    order = world.issue(world.home, QUANTITIES)
+    world.finish_day({}, without=["home"])
+    later = world.end + (flexworld.READINGS_DUE + flexworld.SETTLE_BY) // 2
+    clock.at(later)
+    assert verdict_of(world.settle_missing(order))["missingWh"] == 1_501
+
+
+def test_settleMissing_does_not_wait_for_a_batch_that_is_rejected(world, due, actors):
+    order = world.issue(world.home, QUANTITIES)
+    clock.move_to(due - 60)
+    metered = world.anchor({"home": {72: 1_000, 74: 501}})
+    day, proof = metered.days["home"], metered.proofs["home"]
+    reading = world.reading(world.home, 72, 7)
+    world.metering.challengeContradiction(actors.meter_operator, day, proof, reading, {"from": actors.outsider})
+    clock.at(due)
+    world.settle_missing(order)
+
+
+def test_settleMissing_does_not_wait_for_another_batch(world, due, actors):
+    """Of the same operator for a day of another length, and of another operator for the day."""
+    order = world.issue(world.home, QUANTITIES)
+    other = actors.other_meter_operator
+    world.core.token.approve(world.core.house, flexworld.OPERATOR_BOND, {"from": actors.treasury})
+    world.core.house.deposit(other, flexworld.OPERATOR_BOND, {"from": actors.treasury})
+    world.metering.postBond(flexworld.OPERATOR_BOND, {"from": other})
+    clock.move_to(world.end + 3_600)
+    for operator, isp_count in ((actors.meter_operator, 100), (other, 96)):
+        root = world.metering.address + "00" * 12
+        world.metering.anchorDay(world.day, isp_count, root, 1, b"\x01" * 32, {"from": operator})
     clock.at(due)
     world.settle_missing(order)
 

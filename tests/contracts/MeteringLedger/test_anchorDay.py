@@ -145,7 +145,7 @@ def test_anchorDay_makes_next_version_when_batch_was_rejected(site, operator, ac
     day = site.day()
     site.anchor([day], operator)
     site.ledger.challengeContradiction(operator, day, [], site.reading(0, 1, 1), {"from": actors.outsider})
-    site.ledger.postBond(metering.CHALLENGE_REWARD, {"from": operator})
+    site.ledger.postBond(metering.CHALLENGE_PENALTY, {"from": operator})
     assert batch()["status"] == 2
     assert anchor(site, operator).return_value == 2
     assert (batch()["version"], batch()["status"]) == (2, 1)

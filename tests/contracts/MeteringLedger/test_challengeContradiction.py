@@ -10,7 +10,7 @@ challengeContradiction
 ├── reading not signed by the key in force at its ISP → reverts InvalidDeviceSignature
 ├── reading after the meter left service → reverts MeterOutOfService
 ├── reading of another meter, of an ISP outside the day, or equal to the day → reverts NotContradicted
-└── else → batch rejected, min(reward, bond) to the challenger, emits BatchRejected
+└── else → batch rejected, four tenths of min(penalty, bond) to the challenger, the rest forfeited, emits BatchRejected
     ├── day says "missing" where the device signed a reading → the same
     ├── last second of the window → the same
     ├── bond smaller than the reward, or empty → what there is
@@ -23,7 +23,15 @@ import pytest
 
 from offchain.domain.curves import pack_readings
 from tests.utils import clock, metering, system
-from tests.utils.metering import CHALLENGE_REWARD, CHALLENGE_WINDOW, ISPS, MINIMUM_BOND, Device
+from tests.utils.metering import (
+    CHALLENGE_PENALTY,
+    CHALLENGE_REWARD,
+    CHALLENGE_WINDOW,
+    FORFEIT_TO,
+    ISPS,
+    MINIMUM_BOND,
+    Device,
+)
 from tests.utils.plain import event
 from tests.utils.reverts import reverts
 from tests.utils.system import Status
@@ -205,9 +213,10 @@ def test_challengeContradiction_rejects_pays_and_emits_event(
     before, lock = batch(), site.ledger.bondLockId(operator)
     transaction = challenge(*anchored, contradiction)
     assert batch() == before | {"status": 2}
-    left = MINIMUM_BOND - CHALLENGE_REWARD
+    left = MINIMUM_BOND - CHALLENGE_PENALTY
     assert (site.ledger.bondOf(operator), house.lockOf(lock)) == (left, left)
     assert house.balanceOf(actors.outsider) == CHALLENGE_REWARD
+    assert house.balanceOf(FORFEIT_TO) == CHALLENGE_PENALTY - CHALLENGE_REWARD
     assert event(transaction, "BatchRejected") == {
         "operator": operator,
         "firstIsp": site.first_isp,
@@ -215,12 +224,25 @@ def test_challengeContradiction_rejects_pays_and_emits_event(
         "challenger": actors.outsider,
         "meterId": site.device.meter_id,
         "reward": CHALLENGE_REWARD,
+        "forfeited": CHALLENGE_PENALTY - CHALLENGE_REWARD,
     }
-    assert event(transaction, "Released")["amount"] == CHALLENGE_REWARD
+    assert [item["amount"] for item in transaction.events["Released"]] == [
+        CHALLENGE_REWARD,
+        CHALLENGE_PENALTY - CHALLENGE_REWARD,
+    ]
+
+
+def test_challengeContradiction_costs_an_operator_more_than_it_brings(site, house, operator, anchored, contradiction):
+    """Challenging itself does not get a bond out."""
+    free = house.balanceOf(operator)
+    site.ledger.challengeContradiction(operator, *anchored, contradiction, {"from": operator})
+    brought = house.balanceOf(operator) - free
+    cost = MINIMUM_BOND - site.ledger.bondOf(operator) - brought
+    assert 0 < brought < cost
 
 
 def test_challengeContradiction_pays_what_is_left_when_bond_is_smaller(site, house, operator, actors, challenge):
-    """Three batches anchored on one bond of two and a half rewards, and a fourth that finds it empty."""
+    """Three batches anchored on one bond of two and a half penalties, and a fourth that finds it empty."""
     rewards = []
     days = [site.first_isp - back for back in range(4)]
     for first_isp in days:
@@ -231,8 +253,10 @@ def test_challengeContradiction_pays_what_is_left_when_bond_is_smaller(site, hou
         transaction = challenge(day, [], site.device.reading(site.domain, first_isp, 1, 1))
         rewards.append(event(transaction, "BatchRejected")["reward"])
         assert site.ledger.batch(operator, first_isp)["status"] == 2
-    assert rewards == [CHALLENGE_REWARD, CHALLENGE_REWARD, MINIMUM_BOND - 2 * CHALLENGE_REWARD, 0]
-    assert house.balanceOf(actors.outsider) == MINIMUM_BOND
+    last = (MINIMUM_BOND - 2 * CHALLENGE_PENALTY) * 4 // 10
+    assert rewards == [CHALLENGE_REWARD, CHALLENGE_REWARD, last, 0]
+    assert house.balanceOf(actors.outsider) == sum(rewards)
+    assert house.balanceOf(FORFEIT_TO) == MINIMUM_BOND - sum(rewards)
     assert site.ledger.bondOf(operator) == house.lockOf(site.ledger.bondLockId(operator)) == 0
 
 

@@ -12,7 +12,7 @@ challengeDuplicate
 import pytest
 
 from tests.utils import clock
-from tests.utils.metering import CHALLENGE_REWARD, ISPS, MINIMUM_BOND
+from tests.utils.metering import CHALLENGE_PENALTY, CHALLENGE_REWARD, FORFEIT_TO, ISPS, MINIMUM_BOND
 from tests.utils.plain import event
 from tests.utils.reverts import reverts
 
@@ -102,9 +102,10 @@ def test_challengeDuplicate_rejects_pays_and_emits_event(site, house, operator, 
     before = batch()
     transaction = challenge(*twice)
     assert batch() == before | {"status": 2}
-    assert site.ledger.bondOf(operator) == MINIMUM_BOND - CHALLENGE_REWARD
-    assert house.lockOf(site.ledger.bondLockId(operator)) == MINIMUM_BOND - CHALLENGE_REWARD
+    assert site.ledger.bondOf(operator) == MINIMUM_BOND - CHALLENGE_PENALTY
+    assert house.lockOf(site.ledger.bondLockId(operator)) == MINIMUM_BOND - CHALLENGE_PENALTY
     assert house.balanceOf(actors.outsider) == CHALLENGE_REWARD
+    assert house.balanceOf(FORFEIT_TO) == CHALLENGE_PENALTY - CHALLENGE_REWARD
     assert event(transaction, "BatchRejected") == {
         "operator": operator,
         "firstIsp": site.first_isp,
@@ -112,6 +113,7 @@ def test_challengeDuplicate_rejects_pays_and_emits_event(site, house, operator, 
         "challenger": actors.outsider,
         "meterId": site.device.meter_id,
         "reward": CHALLENGE_REWARD,
+        "forfeited": CHALLENGE_PENALTY - CHALLENGE_REWARD,
     }
 
 

@@ -102,7 +102,7 @@ def test_requireDay_reverts_when_batch_is_rejected_until_next_version(site, oper
     day = site.day()
     site.anchor([day], operator)
     site.ledger.challengeContradiction(operator, day, [], site.reading(0, 1, 1), {"from": actors.outsider})
-    site.ledger.postBond(metering.CHALLENGE_REWARD, {"from": operator})
+    site.ledger.postBond(metering.CHALLENGE_PENALTY, {"from": operator})
     with reverts("BatchNotUsable", operator, site.first_isp, 1, 2, unchanged=site.ledger):
         site.ledger.requireDay(day, [])
     clock.move_to(site.window_end(operator))

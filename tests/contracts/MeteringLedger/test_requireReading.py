@@ -93,4 +93,6 @@ def test_getters_give_what_the_constructor_got(site, core):
     assert ledger.clearingHouse() == core.house
     assert ledger.challengeWindow() == metering.CHALLENGE_WINDOW
     assert ledger.minimumBond() == metering.MINIMUM_BOND
-    assert ledger.challengeReward() == metering.CHALLENGE_REWARD
+    assert ledger.challengePenalty() == metering.CHALLENGE_PENALTY
+    assert ledger.challengerShareBps() == 4_000
+    assert ledger.forfeitTo() == metering.FORFEIT_TO

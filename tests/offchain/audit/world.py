@@ -86,7 +86,9 @@ KEYS = {name: signing_key(keccak(f"device {name}".encode())) for name in PROSUME
 SETTINGS = {
     Query("MeteringLedger", "minimumBond"): 1_000_000,
     Query("MeteringLedger", "challengeWindow"): 3_600,
-    Query("MeteringLedger", "challengeReward"): 400_000,
+    Query("MeteringLedger", "challengePenalty"): 400_000,
+    Query("MeteringLedger", "challengerShareBps"): 4_000,
+    Query("MeteringLedger", "forfeitTo"): TREASURY,
     Query("AgreementRegistry", "bondHoldSeconds"): 40 * 86_400,
     Query("FlexReassignment", "maxReadingAgeSeconds"): 1_800,
     Query("FlexSettlement", "readingsDueSeconds"): 2 * 86_400,
