@@ -133,6 +133,10 @@ class World:
         """End of the market day [Unix s]."""
         return self.start(ISP_COUNT)
 
+    def power(self, watt: int) -> dict[str, int]:
+        """Agreed power of the request's direction, as a field of the terms."""
+        return {"max_up_w" if self.direction == UP else "max_down_w": watt}
+
     # ------------------------------------------------------------------ dispatch
 
     def proof(self, home: Home) -> list[bytes]:
@@ -338,6 +342,7 @@ def open_world(
     direction: int = UP,
     ordered: Mapping[int, int] = ORDERED,
     rival_ordered: Mapping[int, int] = RIVAL_ORDERED,
+    unsold: Mapping[int, int] | None = None,
     agreed: Mapping | None = None,
     correction: int = CORRECTION,
     **request,
@@ -350,6 +355,8 @@ def open_world(
         Of the request.
     ordered, rival_ordered : mapping
         Quantities of the flex orders of the two aggregators.
+    unsold : mapping, optional
+        What the request asks for besides, and nobody offers.
     agreed : mapping, optional
         Fields of all agreements that differ.
     correction : int
@@ -377,7 +384,8 @@ def open_world(
         dispatch_by=now + 3 * HOUR,
     )
     terms = replace(terms, **request)
-    requested = {p: ordered.get(p, 0) + rival_ordered.get(p, 0) for p in {*ordered, *rival_ordered}}
+    wanted = (ordered, rival_ordered, unsold or {})
+    requested = {p: sum(part.get(p, 0) for part in wanted) for p in set().union(*wanted)}
     market = contracts["market"]
     request_id = market.publishRequest(terms.as_tuple(), curve(requested), {"from": actors.dso}).return_value
     baselines, commitment_ids, selections = {}, {}, []

@@ -30,7 +30,7 @@ from offchain.chain.leaves import baseline_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
 from tests.reference.settlement import largest_reward
 from tests.utils import clock, flexworld
-from tests.utils.flexibility import ISP_COUNT, OTHER_POINT, UP, curve
+from tests.utils.flexibility import ISP_COUNT, OTHER_POINT, curve
 from tests.utils.flexworld import LIMIT_WH, METHOD, ORDERED, issued
 from tests.utils.plain import plain
 from tests.utils.reverts import reverts
@@ -273,7 +273,7 @@ def direct(world, day, quantities):
     return world.dispatch.issueDirect(
         world.actors.dso,
         world.request.congestion_point_id,
-        UP,
+        world.direction,
         day,
         ISP_COUNT,
         1_000,
@@ -380,7 +380,7 @@ def test_dispatch_issues_orders_and_emits_every_field(world, actors):
             "replaces": 0,
             "prosumer": home.account,
             "meterId": home.device.meter_id,
-            "direction": UP,
+            "direction": world.direction,
             "dayFirstIsp": world.day,
             "ispCount": ISP_COUNT,
             "rewardRate": home.terms.reward_rate,

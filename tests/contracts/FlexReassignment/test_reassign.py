@@ -297,7 +297,7 @@ def test_reassign_takes_the_difference_when_a_later_reading_is_worse(world, open
 
 
 def test_reassign_gives_the_rest_to_the_next_when_first_is_partly_able(world, opened):
-    flexworld.amend(world, world.standby, max_up_w=4 * 300 + 3)
+    flexworld.amend(world, world.standby, **world.power(4 * 300 + 3))
     first = call(world, opened)
     assert issued(first)[0].quantities == curve({74: 300, 75: 300})
     taken = curve({74: 300, 75: 300})
@@ -367,7 +367,7 @@ def unable_no_meter(world, home):
 
 
 def unable_other_direction_only(world, home):
-    flexworld.amend(world, home, max_up_w=3)
+    flexworld.amend(world, home, **world.power(3))
 
 
 def unable_new_meter(world, home):
@@ -406,6 +406,6 @@ def test_reassign_takes_nothing_before_the_notice_of_the_standby(world, opened):
 
 
 def test_reassign_stays_below_the_agreed_power(world, opened):
-    flexworld.amend(world, world.standby, max_up_w=4 * LIMIT_WH - 1)
+    flexworld.amend(world, world.standby, **world.power(4 * LIMIT_WH - 1))
     (replacement,) = issued(call(world, opened))
     assert replacement.quantities == curve({74: 999, 75: 501})

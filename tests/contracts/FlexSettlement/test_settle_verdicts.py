@@ -54,8 +54,8 @@ def test_settle_pays_what_the_reference_says(
             tolerance_bps=tolerance_bps,
             multiplier_bps=multiplier_bps,
             missing_is_shortfall=missing_is_shortfall,
-            bond=bond,
         )
+        leave_in_bond(world, home, bond)
         order, verdict, moved = settle(world, home, QUANTITIES, delivered)
         expected = expected_verdict(order, reference(world, order, home, delivered), bond)
         assert verdict == expected
