@@ -1,5 +1,6 @@
 """The flexibility day as a machine, dispatch to corrections, in any order; invariants FS1 to FS5 of SPEC.md."""
 
+from collections import Counter
 from random import Random
 
 import brownie
@@ -23,6 +24,7 @@ from tests.utils.plain import event, plain
 QUIET = {"suppress_health_check": list(HealthCheck), "database": None, "deadline": None}
 OWN = flexworld.HOMES[:5]
 POSITIONS = tuple(ORDERED)
+DAY_OF_METER = ("meterId", "dayFirstIsp", "ispCount")
 REFUSED = brownie.exceptions.VirtualMachineError
 
 WH = (1, 300, 777, 1_000)
@@ -54,6 +56,10 @@ def machine(world, forgotten=(), leak=0):
         world.metering.bondLockId(actors.meter_operator),
     ]
 
+    standbys = (world.standby, world.second_standby, world.dear_standby)
+    by_agreement = {home.agreement_id: home for home in standbys}
+    reached = Counter()
+
     class SettlementMachine(RuleBasedStateMachine):
         def __init__(self):
             brownie.chain.revert()
@@ -62,7 +68,9 @@ def machine(world, forgotten=(), leak=0):
             """Issued orders by id, with the home, what was taken over, whether settled and the pot left."""
             self.metered = None
             self.finalised = False
-            world.list_standby(world.standby, world.second_standby, world.dear_standby)
+            self.first_block = len(brownie.chain) - 1
+            self.reached = reached
+            world.list_standby(*standbys)
 
         @initialize(first=st.permutations(POSITIONS), amounts=st.permutations([300, 777, 999, 1_000, 40]))
         def dispatch_some(self, first, amounts):
@@ -110,31 +118,35 @@ def machine(world, forgotten=(), leak=0):
             if self.orders[order_id]["order"].fields["replaces"] or self.orders[order_id]["taken"]:
                 return
             world.cancel(self.orders.pop(order_id)["order"])
+            reached["cancelled"] += 1
 
         def reassign(self, choose):
-            """By an outsider, with the hint that the contract asks for."""
-            order_id = choose(self.open_orders())
-            record = self.orders[order_id]
-            ordered = unpack(record["order"].quantities)
-            position = next(p for p in POSITIONS if ordered[p])
-            delivered = choose([-9, 0, 33, 950])
-            taken = curve(record["taken"]) if record["taken"] else b""
-            standbys = (world.standby, world.second_standby, world.dear_standby)
-            for index, standby in enumerate(standbys):
-                try:
-                    tx = world.reassign(
-                        record["order"], record["home"], position, delivered, standby, index=index, takenWh=taken
-                    )
-                except REFUSED as refused:
-                    if refused.revert_msg.startswith("WrongStandby"):
-                        continue
-                    known = ("NoShortfall", "NothingLeftToReassign", "NoStandbyLeft", "IspNotOver")
-                    assert refused.revert_msg.startswith(known), refused
-                    return
-                total = unpack(plain(event(tx, "Reassigned")["totalTakenWh"]))
-                record["taken"] = {p: q for p, q in enumerate(total) if q}
-                self.add(issued(tx), standby)
+            """By an outsider, on a reading that is not too old and leaves time for notice."""
+            possible = [
+                (order_id, position)
+                for order_id in self.open_orders()
+                for position in POSITIONS[:2]
+                if unpack(self.orders[order_id]["order"].quantities)[position]
+                and self.now < world.start(position + 1) + flexworld.READING_AGE
+            ]
+            if not possible:
                 return
+            # What is over first: time that has passed does not come back.
+            order_id, position = choose(possible[:3]) if choose((True, False)) else min(possible, key=lambda o: o[1])
+            record = self.orders[order_id]
+            delivered = choose([-9, 0, 0, 33, 950])
+            taken = curve(record["taken"]) if record["taken"] else b""
+            try:
+                tx = world.reassign(record["order"], record["home"], position, delivered, *standbys, takenWh=taken)
+            except REFUSED as refused:
+                known = ("NoShortfall", "NothingLeftToReassign", "NoStandbyLeft")
+                assert refused.revert_msg.startswith(known), refused
+                return
+            total = unpack(plain(event(tx, "Reassigned")["totalTakenWh"]))
+            record["taken"] = {p: q for p, q in enumerate(total) if q}
+            (replacement,) = issued(tx)
+            self.add([replacement], by_agreement[replacement.fields["agreementId"]])
+            reached["reassigned"] += 1
 
         # -------------------------------------------------------------- hostile and idle
 
@@ -173,7 +185,7 @@ def machine(world, forgotten=(), leak=0):
         def settle_missing(self, choose):
             order_id = choose(self.open_orders())
             record = self.orders[order_id]
-            due = world.end + flexworld.READINGS_DUE
+            due = world.settlement.missingFrom(*(record["order"].fields[key] for key in DAY_OF_METER))
             if self.now < due:
                 clock.move_to(due)
             taken = curve(record["taken"]) if record["taken"] else b""
@@ -187,6 +199,7 @@ def machine(world, forgotten=(), leak=0):
                     send()
                 return
             verdict = event(send(), "ProsumerSettled")["verdict"]
+            reached["bonus"] += verdict["bonus"] > 0
             record["settled"] = True
             if record["taken"]:
                 record["pot"] = verdict["penalty"]
@@ -209,6 +222,7 @@ def machine(world, forgotten=(), leak=0):
             taken = curve(record["taken"]) if record["taken"] else b""
             try:
                 world.correct(record["order"], record["home"], self.metered, takenWh=taken)
+                reached["corrected"] += 1
             except REFUSED as refused:
                 assert refused.revert_msg.startswith(("NotNewer", "CorrectionClosed")), refused
 
@@ -222,6 +236,12 @@ def machine(world, forgotten=(), leak=0):
             return [order_id for order_id, record in self.orders.items() if not record["settled"]]
 
         # -------------------------------------------------------------- invariants
+
+        @invariant()
+        def inv_time(self):
+            """No block goes by the machine's clock, which runs on while that is busy."""
+            clock.assert_steady(self.first_block)
+            self.first_block = len(brownie.chain) - 1
 
         @invariant()
         def inv_fs1_every_utoken_is_accounted_for(self):
@@ -301,11 +321,13 @@ def test_settlement_conserves_money_on_long_random_days(fresh, seed):
     day.dispatch_some(POSITIONS, [300, 777, 999])
     for _ in range(22):
         day.do(choose)
+        day.inv_time()
         day.inv_fs1_every_utoken_is_accounted_for()
         day.inv_fs2_lock_covers_what_open_orders_can_earn_and_pots()
         day.inv_fs3_group_counts_its_orders()
         day.inv_fs4_no_isp_is_ordered_beyond_the_flex_order()
     day.teardown()
+    print(seed, dict(day.reached))
 
 
 @pytest.mark.long
@@ -325,6 +347,17 @@ def test_fs2_fails_when_more_is_due_than_was_locked(fresh):
     broken.dispatch_some(POSITIONS, [1, 1, 1])
     with pytest.raises(AssertionError):
         broken.inv_fs2_lock_covers_what_open_orders_can_earn_and_pots()
+
+
+def test_time_fails_when_a_block_goes_by_another_clock(fresh):
+    broken = machine(fresh)()
+    brownie.web3.provider.make_request("anvil_setBlockTimestampInterval", [7])
+    try:
+        brownie.chain.mine()
+        with pytest.raises(AssertionError, match="block 7 s after"):
+            broken.inv_time()
+    finally:
+        clock.steady()
 
 
 def test_fs3_and_fs4_fail_when_an_order_is_forgotten(fresh):

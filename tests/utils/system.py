@@ -22,6 +22,7 @@ from offchain.chain.signatures import (
     sign,
 )
 from offchain.domain.isp import SECONDS_PER_ISP
+from tests.utils import clock
 
 TOKEN_ISSUE = 10**15
 """Energy tokens issued to the treasury [uToken]: a billion tokens."""
@@ -257,5 +258,5 @@ def start_of_isp() -> int:
 
 def next_block_at(timestamp: int) -> int:
     """Gives the next block, and so the next transaction, this time [s]."""
-    brownie.web3.provider.make_request("evm_setNextBlockTimestamp", [timestamp])
+    clock.at(timestamp)
     return timestamp

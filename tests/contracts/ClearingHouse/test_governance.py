@@ -18,7 +18,7 @@ token, authority: as constructed
 import brownie
 import pytest
 
-from tests.utils import system
+from tests.utils import clock, system
 from tests.utils.plain import event
 from tests.utils.reverts import reverts
 
@@ -95,7 +95,7 @@ def test_unpause_waits_when_admin_has_delay(house, paused, authority, actors):
     with reverts("AccessManagerNotReady", operation, unchanged=house):
         house.unpause({"from": actors.admin})
 
-    brownie.chain.sleep(DELAY)
+    clock.at(brownie.chain[-1].timestamp + DELAY)
     house.unpause({"from": actors.admin})
     assert not house.paused()
 
