@@ -199,7 +199,7 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
 def _settle_flexibility(
     world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook, metered: dict[bytes, ProvenDay]
 ) -> None:
-    day, cast, suite = world.day, world.cast, world.suite
+    cast, suite = world.cast, world.suite
     baselines = _baselines(world, ahead)
     _, left = settle_orders(suite, cast.relayer, book.orders.values(), metered, baselines)
     if left:

@@ -3,6 +3,8 @@
 Never the time of the machine: it runs on while a busy machine does something else.
 """
 
+from itertools import pairwise
+
 import brownie
 
 SECONDS_PER_ISP = 900
@@ -24,7 +26,7 @@ def at(timestamp: int) -> None:
 def assert_steady(first_block: int) -> None:
     """Every block after ``first_block`` has a time that was given, or comes a second after the one before."""
     blocks = [brownie.chain[number].timestamp for number in range(first_block, len(brownie.chain))]
-    for before, after in zip(blocks, blocks[1:], strict=False):
+    for before, after in pairwise(blocks):
         assert after == before + 1 or after in _given, f"block {after - before} s after the one before"
 
 
