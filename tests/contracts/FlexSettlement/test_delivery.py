@@ -22,7 +22,7 @@ from offchain.domain.curves import pack_baseline, pack_quantities, pack_readings
 from offchain.domain.units import Direction
 from tests.reference import settlement as reference
 from tests.reference.delivery import evaluate, evaluate_missing
-from tests.validation.test_beflexible_settlement import BASELINE, PUBLISHED, REQUESTED
+from tests.validation.test_beflexible_settlement import BASELINE, REQUESTED, VECTORS
 
 LARGEST = 2**32 - 2
 CASE = "(uint8,uint256,bool,bytes,bytes,bytes,bytes,bytes)"
@@ -123,7 +123,7 @@ def test_evaluate_equals_the_reference_in_thousands_of_random_cases(harness):
         assert harness.evaluate(*case, b"\xff" * 32)[0] == evaluate(*case).as_tuple(), case
 
 
-@pytest.mark.parametrize(("metered", "delivered", "paid", "shortfall"), PUBLISHED)
+@pytest.mark.parametrize(("metered", "delivered", "paid", "shortfall"), VECTORS)
 def test_evaluate_reproduces_the_published_example(harness, metered, delivered, paid, shortfall):
     sums, _ = harness.evaluate(Direction.UP, 0, False, [REQUESTED], [], [BASELINE], [(metered, 0)], b"")
     assert sums == (paid, paid, shortfall, 0)
