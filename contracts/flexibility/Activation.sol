@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {IAgreementRegistry} from "interfaces/IAgreementRegistry.sol";
+import {IFlexDispatch} from "interfaces/IFlexDispatch.sol";
 import {IFlexMarket} from "interfaces/IFlexMarket.sol";
 import {Money} from "contracts/clearinghouse/Money.sol";
 
@@ -12,6 +13,7 @@ library Activation {
     uint256 internal constant ISP_SECONDS = 900;
     uint256 internal constant ISPS_PER_HOUR = 4;
     uint256 internal constant BPS = 10_000;
+    uint256 private constant TERMS_BYTES = 512;
 
     /// @notice Largest energy per ISP for a power, Wh, rounded down.
     function limitWh(
@@ -35,6 +37,17 @@ library Activation {
     /// @notice Most energy that can be rewarded at one position: what is still due plus the tolerance band.
     function rewardableWh(uint256 quantityWh, uint256 takenWh, uint256 toleranceBps) internal pure returns (uint256) {
         return quantityWh == takenWh ? 0 : quantityWh - takenWh + (quantityWh * toleranceBps) / BPS;
+    }
+
+    /// @notice `keccak256(abi.encode(terms))`, straight from calldata.
+    /// @dev Terms are static, so calldata holds their encoding already. What is not canonical has another hash and is
+    /// nobody's.
+    function hashOf(IFlexDispatch.OrderTerms calldata terms) internal pure returns (bytes32 termsHash) {
+        assembly ("memory-safe") {
+            let encoded := mload(0x40)
+            calldatacopy(encoded, terms, TERMS_BYTES)
+            termsHash := keccak256(encoded, TERMS_BYTES)
+        }
     }
 
     /// @notice Value at a position of a packed `uint32` curve, Wh.

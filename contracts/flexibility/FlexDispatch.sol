@@ -323,7 +323,7 @@ contract FlexDispatch is IFlexDispatch, Module {
 
     /// @inheritdoc IFlexDispatch
     function hashTerms(OrderTerms calldata terms) external pure returns (bytes32) {
-        return keccak256(abi.encode(terms));
+        return Activation.hashOf(terms);
     }
 
     // ------------------------------------------------------------------ issuing
@@ -485,7 +485,7 @@ contract FlexDispatch is IFlexDispatch, Module {
         ProsumerOrder storage order = _orders[prosumerOrderId];
         if (order.status == OrderStatus.None) revert ProsumerOrderUnknown(prosumerOrderId);
         if (order.status != OrderStatus.Issued) revert OrderNotIssued(prosumerOrderId, order.status);
-        if (order.termsHash != keccak256(abi.encode(terms))) revert TermsMismatch(prosumerOrderId);
+        if (order.termsHash != Activation.hashOf(terms)) revert TermsMismatch(prosumerOrderId);
     }
 
     function _requireConnection(

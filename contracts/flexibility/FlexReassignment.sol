@@ -167,7 +167,7 @@ contract FlexReassignment is IFlexReassignment, Module {
         if (order.status != IFlexDispatch.OrderStatus.Issued) {
             revert IFlexDispatch.OrderNotIssued(orderId, order.status);
         }
-        if (order.termsHash != keccak256(abi.encode(terms))) revert IFlexDispatch.TermsMismatch(orderId);
+        if (order.termsHash != Activation.hashOf(terms)) revert IFlexDispatch.TermsMismatch(orderId);
         _requireHash(shortfall.quantitiesWh, terms.quantitiesHash);
         _requireHash(shortfall.baselineWh, terms.baselineHash);
         if (!order.replaced) return new bytes(4 * uint256(terms.ispCount));

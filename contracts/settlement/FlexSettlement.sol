@@ -10,6 +10,7 @@ import {IFlexMarket} from "interfaces/IFlexMarket.sol";
 import {IFlexSettlement} from "interfaces/IFlexSettlement.sol";
 import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 import {Money} from "contracts/clearinghouse/Money.sol";
+import {Activation} from "contracts/flexibility/Activation.sol";
 import {Delivery} from "contracts/settlement/Delivery.sol";
 
 /// @title Verified delivery, rewards and penalties, DSO settlement by the share delivered
@@ -393,7 +394,7 @@ contract FlexSettlement is IFlexSettlement {
         IFlexDispatch.OrderTerms calldata terms
     ) private pure {
         if (status == IFlexDispatch.OrderStatus.None) revert IFlexDispatch.ProsumerOrderUnknown(prosumerOrderId);
-        if (keccak256(abi.encode(terms)) != termsHash) revert IFlexDispatch.TermsMismatch(prosumerOrderId);
+        if (Activation.hashOf(terms) != termsHash) revert IFlexDispatch.TermsMismatch(prosumerOrderId);
     }
 
     /// @dev A group closes when every order is settled and the day is over, or when `settleBySeconds` have passed.

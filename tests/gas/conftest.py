@@ -15,6 +15,7 @@ DAY = 2_208_988_800
 
 @pytest.fixture(scope="module", autouse=True)
 def _same_day(module_isolation):
+    clock.steady()
     clock.move_to(DAY)
 
 

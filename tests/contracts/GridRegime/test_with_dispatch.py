@@ -1,5 +1,5 @@
 """
-orderDirect, with the real market, dispatch and settlement instead of their doubles, UP and DOWN
+orderDirect, with the real market, dispatch and settlement instead of their doubles
 ├── connection ordered at the ISP already, at another point, baseline not proven → reverts as dispatch does
 ├── dispatch paused → reverts EnforcedPause; regime no module of dispatch → reverts NotModule
 └── else → a group at the regulated rate, paid by the DSO, settled by readings, the rest returned by finaliseDirect
@@ -11,7 +11,7 @@ import pytest
 
 from offchain.domain.units import cost_down
 from tests.utils import clock, flexworld
-from tests.utils.flexibility import DOWN, OTHER_POINT, POINT, REGULATED_RATE, UP, curve
+from tests.utils.flexibility import OTHER_POINT, POINT, REGULATED_RATE, UP, curve
 from tests.utils.flexworld import issued, verdict_of
 from tests.utils.plain import event, plain
 from tests.utils.reverts import reverts
@@ -21,10 +21,15 @@ QUANTITIES = {74: 1_000, 75: 501}
 UNSOLD = {74: 700}
 
 
-@pytest.fixture(scope="module", params=[UP, DOWN], ids=["UP", "DOWN"])
-def world(core, actors, request):
+@pytest.fixture(scope="module")
+def direction():
+    return UP
+
+
+@pytest.fixture(scope="module")
+def world(core, actors, direction):
     """Orange from the start of ISP 70 to the end of the day."""
-    opened = flexworld.open_world(core, actors, direction=request.param, unsold=UNSOLD)
+    opened = flexworld.open_world(core, actors, direction=direction, unsold=UNSOLD)
     clock.at(opened.start(70))
     opened.regime.setRegime(
         POINT, ORANGE, opened.day + 96, opened.request_id, "market fell short", {"from": actors.dso}
