@@ -87,7 +87,7 @@ class TelemetryTopic(BaseModel, extra="forbid", frozen=True):
 
     topic: str = Field(min_length=1, pattern=r"^[^+#]*$")
     device_id: str = Field(min_length=1)
-    timezone: Zone = "UTC"
+    timezone: Zone
 
 
 class MqttConfig(BaseModel, extra="forbid", frozen=True):
