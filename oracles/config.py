@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -196,24 +195,7 @@ PolledDevice = ModbusDevice | SunSpecDevice
 EventDevice = MqttDevice | EvseRestDevice | OcppDevice | NgsiDevice | CsvDevice | ReplayDevice | ExternalDevice
 
 
-def _at_home(value: Any, folder: Path) -> Any:
-    """A model of a source with its relative paths made relative to the folder of the site file."""
-    if isinstance(value, Path):
-        return value if value.is_absolute() else folder / value
-    if isinstance(value, tuple):
-        return tuple(_at_home(item, folder) for item in value)
-    if isinstance(value, BaseModel):
-        moved = {name: _at_home(getattr(value, name), folder) for name in type(value).model_fields}
-        return value.model_copy(update={n: new for n, new in moved.items() if new != getattr(value, n)})
-    return value
-
-
-def _device_at_home(value: BaseModel, info: ValidationInfo) -> BaseModel:
-    folder = (info.context or {}).get("folder")
-    return value if folder is None else _at_home(value, folder)
-
-
-DeviceConfig = Annotated[PolledDevice | EventDevice, Field(discriminator="kind"), AfterValidator(_device_at_home)]
+DeviceConfig = Annotated[PolledDevice | EventDevice, Field(discriminator="kind")]
 KINDS = ("modbus", "sunspec", "mqtt", "evse", "ocpp", "ngsi", "csv", "replay", "external")
 
 

@@ -5,7 +5,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from oracles.clock import Clock
-from oracles.config import CsvDevice, ExternalDevice, ModbusDevice, PolledDevice, ReplayDevice, SiteConfig
+from oracles.config import (
+    CsvDevice,
+    ExternalDevice,
+    ModbusDevice,
+    PolledDevice,
+    ReplayDevice,
+    SiteConfig,
+)
 from oracles.coordinator import EndpointCoordinator
 from oracles.downlink import ModbusDownlink
 from oracles.downlink_charging import charging_downlinks
