@@ -55,13 +55,18 @@ def test_switch_shows_the_metered_state_when_chosen(page):
     assert "as metered · transformer 97.5%" in page.evaluate(READOUT)
 
 
-def test_charts_read_out_both_series_when_pointed_at(page):
+def test_charts_read_out_all_series_when_pointed_at(page):
     page.point("#loading .inner", (WINDOW[0] + 0.5) / 96)
     readouts = page.evaluate("[...document.querySelectorAll('.chart + .readout')].map(o => o.textContent)")
     assert readouts == [
         "19:00–19:15 CET · without flexibility 112.5% · as metered 97.5% · forecast 115.0%",
         "19:00–19:15 CET · requested 4.000 kWh · ordered 4.000 kWh · delivered 3.000 kWh",
+        "19:00–19:15 CET · green nothing matched · brown nothing matched",
+        "19:00–19:15 CET · green 0.000 kWh · brown 0.000 kWh in this hour",
     ]
+    page.point("#prices .inner", 48.5 / 96)
+    readouts = page.evaluate("[...document.querySelectorAll('.chart + .readout')].map(o => o.textContent)")
+    assert readouts[2] == "12:00–12:15 CET · green 0.1500 token/kWh · brown nothing matched"
 
 
 def test_charts_move_the_readout_and_the_map_when_keys_are_pressed(page):
