@@ -470,31 +470,44 @@ library TickBook {
         bytes calldata bundle,
         uint256 position
     ) internal view returns (uint256 period, bool sell, uint256 filledWh, uint256 packed) {
-        uint256 tick;
-        (period, sell, tick, filledWh) = orderAt(grid, bundle, position);
         uint256[MAX_PERIODS] storage results = book.results;
-        uint256 last;
-        uint256 rationedClass;
+        bool valid;
         assembly ("memory-safe") {
-            packed := sload(add(results.slot, period)) // {orderAt} checked the period
-            last := and(shr(sub(40, mul(12, sell)), packed), TICK_MASK)
-            rationedClass := sub(3, sell) // MarginalBuyer, or MarginalSeller
-        }
-        uint256 class = packed & 0xf;
-        if (class <= uint256(Class.None)) {
-            if (class == uint256(Class.Open)) revert NotCleared(period);
-            filledWh = 0;
-        } else if (tick != last) {
-            if ((tick < last) != sell) filledWh = 0;
-        } else if (class == rationedClass) {
-            bool pays = sell == (priceOf(grid, tick) < 0);
-            assembly ("memory-safe") {
-                // Below 2^96 + 2^64; the denominator is not zero in these classes.
-                let denominator := and(shr(116, packed), LANE)
-                filledWh := mul(filledWh, and(shr(52, packed), LANE))
-                filledWh := div(add(filledWh, mul(sub(denominator, 1), pays)), denominator)
+            // {orderAt} written out.
+            let word := shr(192, calldataload(add(bundle.offset, shl(3, position))))
+            let tick := and(shr(32, word), 0xffff)
+            period := shr(56, word)
+            sell := and(shr(48, word), 1)
+            filledWh := and(word, 0xffffffff)
+            valid := and(lt(tick, mload(add(grid, 0x40))), lt(period, mload(add(grid, 0x60))))
+            valid := and(valid, iszero(or(and(word, RESERVED), lt(filledWh, mload(add(grid, 0x80))))))
+            packed := sload(add(results.slot, period))
+            let class := and(packed, 0xf)
+            let last := and(shr(sub(40, mul(12, sell)), packed), TICK_MASK) // sellTick or buyTick
+            switch eq(tick, last)
+            case 0 {
+                if xor(lt(tick, last), sell) {
+                    filledWh := 0
+                }
+            }
+            default {
+                // MarginalBuyer, or MarginalSeller
+                if eq(class, sub(3, sell)) {
+                    // basePrice and priceStep are the first two fields of the grid.
+                    let price := add(mload(grid), mul(tick, mload(add(grid, 0x20))))
+                    let pays := eq(sell, slt(price, 0))
+                    // Below 2^96 + 2^64; the denominator is not zero in these classes.
+                    let denominator := and(shr(116, packed), LANE)
+                    filledWh := mul(filledWh, and(shr(52, packed), LANE))
+                    filledWh := div(add(filledWh, mul(sub(denominator, 1), pays)), denominator)
+                }
+            }
+            if eq(class, 1) {
+                filledWh := 0 // None
             }
         }
+        if (!valid) _refuse(grid, bundle, position);
+        if (packed == 0) revert NotCleared(period);
     }
 
     function unpack(Grid memory grid, uint256 packed) internal pure returns (Result memory result) {
