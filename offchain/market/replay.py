@@ -42,6 +42,8 @@ class SessionRecord:
     operator: str
     first_isp: int
     terms: SessionTerms
+    schedule_id: int = 0
+    """Zero: opened by itself."""
     bundles: dict[bytes, BundleRecord] = field(default_factory=dict)
     results: dict[int, Clearing] = field(default_factory=dict)
     """Latest result by product."""
@@ -108,7 +110,7 @@ def _apply(sessions: dict[int, SessionRecord], event: Event) -> None:
     session_id = args["sessionId"]
     if event.name == "SessionOpened":
         terms = terms_of(args["terms"])
-        sessions[session_id] = SessionRecord(session_id, args["operator"], args["firstIsp"], terms)
+        sessions[session_id] = SessionRecord(session_id, args["operator"], args["firstIsp"], terms, args["scheduleId"])
         return
     session = sessions[session_id]
     match event.name:

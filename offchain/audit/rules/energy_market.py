@@ -46,7 +46,7 @@ def session_opened(replay: Replay, event: Event) -> None:
     replay.checks.equal(SUBJECT, "number of a session", where, len(model.sessions) + 1, session_id)
     replay.require_role(SUBJECT, operator, Role.MARKET_OPERATOR, where)
     terms = terms_of(args["terms"])
-    session = SessionRecord(session_id, operator, args["firstIsp"], terms)
+    session = SessionRecord(session_id, operator, args["firstIsp"], terms, args["scheduleId"])
     gate = session.times.gate_closure
     replay.rule(SUBJECT, "time of opening", where, event.timestamp <= gate, f"until {gate}", event.timestamp)
     if terms.congestion_point_id != ANYWHERE:
