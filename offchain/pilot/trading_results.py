@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from offchain.chain.events import Event
 from offchain.domain.units import cost_up
 from offchain.market.clearing import ClearingClass, levels
 from offchain.market.replay import BundleRecord, SessionRecord, replay_sessions
-from offchain.market.settlement import final_needs
+from offchain.market.settlement import Outcome, final_needs
 from offchain.market.terms import EnergyType
 from offchain.pilot.world import World
 
 MODULES = ("EnergyMarket", "MarketSettlement")
 """Contracts that move the money of the energy market."""
+NOT_SETTLED = Outcome(*[0] * len(fields(Outcome)))
 
 
 def trading_net(world: World, events: Sequence[Event]) -> Counter[str]:
@@ -111,8 +113,8 @@ def _book_of_one_hour(session: SessionRecord) -> dict[str, Any] | None:
 
 
 def _row(world: World, session: SessionRecord, record: BundleRecord, net: Counter[str]) -> dict[str, Any]:
-    """What a trader bought, sold, paid and received."""
-    fills, result = session.fills(record), record.outcome
+    """What a trader bought, sold, paid and received; nothing is received before settlement."""
+    fills, result = session.fills(record), record.outcome or NOT_SETTLED
     bought, sold = sum(fills.bought_wh), sum(fills.sold_wh)
     fees = cost_up(bought + sold, session.terms.fee_rate)
     return {
@@ -122,7 +124,7 @@ def _row(world: World, session: SessionRecord, record: BundleRecord, net: Counte
         "injected_wh": result.injected_green_wh + result.injected_brown_wh,
         "shortage_wh": result.shortage_wh,
         "surplus_wh": result.surplus_wh,
-        "cost": final_needs(session.terms, fills) - fees - result.guarantee,
+        "cost": final_needs(session.terms, fills) - fees - cost_up(sold, session.terms.guarantee_rate),
         "fees": fees,
         "receipts": result.receipts,
         "charges": result.charges,

@@ -46,6 +46,19 @@ SCHEMA = {
         ),
         int,
     ),
+    "trading": {
+        "matched_wh": {"brown": int, "green": int},
+        "price_utoken_per_kwh": {"lowest": int, "highest": int},
+        **dict.fromkeys(
+            (
+                *("session", "traders", "orders", "periods", "rejections"),
+                *("injected_wh", "shortage_wh", "surplus_wh"),
+                *("paid_utoken", "received_utoken", "charges_utoken", "rewards_utoken", "fees_utoken"),
+                *("operator_net_utoken", "residual_utoken", "gas_per_order"),
+            ),
+            int,
+        ),
+    },
     "chain": {
         "transactions": int,
         "gas_used": int,
@@ -87,6 +100,13 @@ def test_run_conserves_money_on_every_day(any_day):
     money = any_day.report["money_utoken"]
     assert money["residual"] == 0
     assert money["dso_paid"] == money["aggregators_net"] + money["prosumers_net"]
+
+
+def test_run_trades_and_leaves_nothing_in_the_pot_on_every_day(any_day):
+    trading = any_day.report["trading"]
+    assert trading["residual_utoken"] == 0
+    assert trading["injected_wh"] + trading["shortage_wh"] <= sum(trading["matched_wh"].values())
+    assert len(any_day.named("SessionClosed")) == 1
 
 
 def test_run_pays_what_the_events_say_on_every_day(any_day):

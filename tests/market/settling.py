@@ -35,7 +35,7 @@ class SettlingWorld(MarketWorld):
         authority, participants, grid, house = self.authority, self.participants, self.grid, self.house
         self.meters = deploy("MeterRegistry", authority, participants, grid)
         self.metering = deploy(
-            "MeteringLedger", authority, participants, self.meters, house, CHALLENGE_WINDOW, 1_000, 400
+            "MeteringLedger", authority, participants, self.meters, house, CHALLENGE_WINDOW, 1_000, 400, admin
         )
         self.commitments = deploy("CommitmentRegistry", authority, participants)
         self.certificates = deploy("EnergyCertificates", authority, participants, grid, self.market, self.producers)
