@@ -221,7 +221,8 @@ def advance_session(suite: Suite, sender: LocalAccount, session: SessionRecord, 
         cleared = session.results or now > times.accept_by
         if now > times.gate_closure and (not cleared or now > times.accept_by):
             receipts = clear_session(suite, sender, session)
-            done.append(f"cleared {sum(len(suite.events(r)) for r in receipts)} products")
+            count = sum(len(suite.events(r)) for r in receipts)
+            done.append(f"cleared {count} product{'' if count == 1 else 's'}")
         if now > times.accept_by:
             finalise_session(suite, sender, session.id)
             done.append("finalised the auction")

@@ -1,0 +1,159 @@
+"""``gridpact market`` on a chain where people are enrolled: a session from opening to closing, by commands.
+
+Time is moved by the test; everything else is what an operator or a script would call.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from offchain.domain.isp import SECONDS_PER_ISP
+from offchain.market.operating import relay_bundles, signed_bundle
+from offchain.market.orders import orders, pack_bundle
+from offchain.market.settlement import bundle_escrow
+from offchain.market.terms import EnergyType, SessionTimes
+from offchain.pilot import PilotConfig, PilotDay
+from offchain.pilot.trading import Trader, _fund, session_terms
+
+AT_150 = 40
+"""Tick of 0.150 token/kWh on the pilot's grid."""
+
+
+class Operated:
+    """A chain with a finished enrolment, and commands that go to it."""
+
+    def __init__(self, day: PilotDay, folder):
+        self.world, self.folder = day.world, folder
+        self.terms = replace(
+            session_terms(self.world),
+            period_count=1,
+            gate_lead_seconds=1_800,
+            acceptance_seconds=900,
+            surplus_budget=0,
+            reward_budget=0,
+        )
+        self.first_isp = self.world.clock.now() // SECONDS_PER_ISP + 8
+        self.times = SessionTimes.of(self.terms, self.first_isp)
+
+    def run(self, *arguments, key=None):
+        chain = ("--rpc", self.world.chain.url, "--deployment", str(self.world.config.out / "deployment.json"))
+        environment = {**os.environ}
+        if key is not None:
+            environment["GRIDPACT_PRIVATE_KEY"] = "0x" + bytes(key.key).hex()
+        command = [sys.executable, "-m", "offchain.cli.main", "market", *map(str, arguments), *chain]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    def json(self, *arguments, key=None):
+        done = self.run(*arguments, "--json", key=key)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def write_terms(self, **changed):
+        path = self.folder / "terms.toml"
+        fields = asdict(self.terms) | {"congestion_point_id": self.terms.congestion_point_id.hex()} | changed
+        lines = [f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v}" for k, v in fields.items() if v is not None]
+        path.write_text("\n".join(lines))
+        return path
+
+    def open(self, path, **kwargs):
+        delivery = datetime.fromtimestamp(self.first_isp * SECONDS_PER_ISP, UTC).isoformat()
+        return self.run("open", path, "--delivery", delivery, "--json", key=self.world.cast.market_operator, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def operated(days_root, tmp_path_factory):
+    with PilotDay(PilotConfig(scenario="noon", out=days_root / "operated")) as day:
+        day.enrol()
+        yield Operated(day, tmp_path_factory.mktemp("terms"))
+
+
+def test_market_runs_a_session_from_opening_to_closing(operated):
+    world, times = operated.world, operated.times
+    assert operated.json("list") == []
+    opened = operated.open(operated.write_terms())
+    assert (opened.returncode, json.loads(opened.stdout)) == (0, {"session": 1})
+
+    terms, brown = operated.terms, operated.terms.product(EnergyType.BROWN, 0)
+    books = [orders([(brown, side, AT_150, 1_000)]) for side in (1, 0)]
+    traders = [
+        Trader(prosumer, pack_bundle(terms.grid, book), bundle_escrow(terms, book))
+        for prosumer, book in zip(world.cast.prosumers, books, strict=False)
+    ]
+    _fund(world, traders)
+    relay_bundles(
+        world.suite,
+        world.cast.relayer,
+        1,
+        [
+            signed_bundle(
+                world.suite,
+                trader.prosumer.wallet,
+                session_id=1,
+                connection_id=trader.prosumer.connection_id,
+                bundle=trader.bundle,
+                deadline=times.gate_closure,
+            )
+            for trader in traders
+        ],
+    )
+    relayer = world.cast.relayer
+
+    def run(until: int) -> dict:
+        world.clock.advance_to(until)
+        return operated.json("run", 1, key=relayer)
+
+    assert run(0) == {"session": 1, "steps": [], "state": "open for orders"}
+    assert run(times.gate_closure + 1)["steps"] == ["cleared 1 product"]
+    assert operated.json("show", 1)["state"] == "acceptance window"
+    ended = run(times.accept_by + 1)
+    assert ended["steps"][-2:] == ["finalised the auction", "returned spare escrow of 2 bundles"]
+    assert ended["state"] == "matched"
+    (matched,) = operated.json("show", 1)["matched"]
+    assert (matched["type"], matched["price_utoken_per_kwh"], matched["volume_wh"]) == ("brown", 150_000, 1_000)
+    assert run(times.delivery_end)["state"] == "2 bundles to settle"
+    closed = run(times.settle_by)
+    assert closed["steps"] == ["settled 2 bundles without readings", "closed the session"]
+    assert closed["state"] == "closed"
+    assert run(0)["steps"] == []
+    assert [row["state"] for row in operated.json("list")] == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"fee_rat": 1}, "unknown field fee_rat"),
+        ({"fee_rate": None}, "fee_rate is missing"),
+        ({"fee_rate": 1.5}, "fee_rate is 1.5, not a whole number"),
+        ({"acceptance_seconds": 10**6}, "ends after delivery begins"),
+    ],
+)
+def test_open_names_what_is_wrong_with_the_terms(operated, changed, words):
+    done = operated.open(operated.write_terms(**changed))
+    assert done.returncode != 0
+    assert words in done.stderr.splitlines()[0]
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_open_refuses_whoever_is_no_market_operator(operated):
+    delivery = datetime.fromtimestamp(operated.first_isp * SECONDS_PER_ISP, UTC).isoformat()
+    done = operated.run("open", operated.write_terms(), "--delivery", delivery, key=operated.world.cast.relayer)
+    assert done.returncode != 0
+    assert "MissingRole" in done.stderr
+
+
+@pytest.mark.parametrize("delivery", ["tomorrow", "2026-11-22T00:00", "2026-11-22T00:07+01:00"])
+def test_open_refuses_a_delivery_that_is_no_quarter_hour(operated, delivery):
+    done = operated.run("open", operated.write_terms(), "--delivery", delivery, key=operated.world.cast.relayer)
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: ")
+
+
+def test_show_names_a_session_that_was_never_opened(operated):
+    done = operated.run("show", 9)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "error: there is no session 9"
