@@ -11,7 +11,7 @@ from offchain.chain.events import Event
 from offchain.market.clearing import Clearing, ClearingClass
 from offchain.market.orders import PriceGrid, unpack_bundle
 from offchain.market.settlement import Fills, FinalRates, Outcome, bundle_fills
-from offchain.market.terms import SessionTerms, SessionTimes
+from offchain.market.terms import EnergyType, SessionTerms, SessionTimes
 
 CONTRACTS = ("MarketSessions", "EnergyMarket", "MarketSettlement")
 """Whose events tell a session."""
@@ -64,6 +64,11 @@ class SessionRecord:
     def standing(self) -> list[BundleRecord]:
         """Bundles that were not cancelled, in the order in which their connections first came."""
         return [record for record in self.bundles.values() if record.bundle]
+
+    def volume_wh(self, kind: EnergyType) -> int:
+        """Matched energy of a type by the latest results [Wh]."""
+        first = self.terms.product(kind, 0)
+        return sum(result.volume_wh for result in self.final_results[first : first + self.terms.period_count])
 
     def book(self, record: BundleRecord) -> np.ndarray:
         """Orders of a bundle."""

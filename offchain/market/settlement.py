@@ -97,28 +97,28 @@ def final_needs(terms: SessionTerms, final: Fills) -> int:
 def final_rates(terms: SessionTerms, results: Sequence[Clearing]) -> FinalRates:
     """Rates that the budgets suffice for, whoever injects or takes how little.
 
-    Buyers that were rationed are rounded up by less than a Wh each; at the margin there are at most as many orders
-    as smallest quantities.
+    See :func:`most_filled_wh`.
     """
-
-    def bound(products: Sequence[int], rationed: ClearingClass) -> int:
-        total = 0
-        for product in products:
-            result = results[product]
-            total += result.volume_wh
-            if result.kind is rationed:
-                total += result.ration_denominator // terms.min_quantity_wh + 1
-        return total
-
-    green = range(terms.product(EnergyType.GREEN, 0), terms.product_count)
-    bought = bound(range(terms.product_count), ClearingClass.MARGINAL_BUYER)
-    sold_green = bound(green, ClearingClass.MARGINAL_SELLER)
+    green = results[terms.product(EnergyType.GREEN, 0) :]
+    bought = sum(most_filled_wh(terms, result, ClearingClass.MARGINAL_BUYER) for result in results)
+    sold_green = sum(most_filled_wh(terms, result, ClearingClass.MARGINAL_SELLER) for result in green)
     return FinalRates(
         min(terms.surplus_price, terms.surplus_budget * WH_PER_KWH // bought) if bought else terms.surplus_price,
         min(terms.green_reward_rate, terms.reward_budget * WH_PER_KWH // sold_green)
         if sold_green
         else terms.green_reward_rate,
     )
+
+
+def most_filled_wh(terms: SessionTerms, result: Clearing, rationed: ClearingClass) -> int:
+    """Bound on the fills of a side of a product [Wh]; ``rationed`` is the class in which that side is rationed.
+
+    Rationed orders are rounded up by less than a Wh each, and at the margin there are at most as many as smallest
+    quantities.
+    """
+    if result.kind is not rationed:
+        return result.volume_wh
+    return result.volume_wh + result.ration_denominator // terms.min_quantity_wh + 1
 
 
 def metered_periods(

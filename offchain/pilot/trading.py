@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from eth_account.signers.local import LocalAccount
 
 from offchain.chain.indexer import read_events
 from offchain.domain.isp import ISPS_PER_HOUR
@@ -60,8 +61,9 @@ def trade_day_ahead(world: World, forecast_wh: np.ndarray) -> int:
     config, cast, suite = world.config.trading, world.cast, world.suite
     terms = session_terms(world)
     _accredit(world)
-    _fund_operator(world, terms.surplus_budget + terms.reward_budget)
-    session_id = open_session(suite, cast.market_operator, terms, world.day.first_isp)
+    operator = cast.market_operator
+    _buy_tokens(world, operator, {operator.address: terms.surplus_budget + terms.reward_budget})
+    session_id = open_session(suite, operator, terms, world.day.first_isp)
     traders = _traders(world, terms, forecast_wh)
     _fund(world, traders)
     deadline = world.time_of(-terms.gate_lead_seconds)
@@ -168,28 +170,19 @@ def _traders(world: World, terms: SessionTerms, forecast_wh: np.ndarray) -> list
     return traders
 
 
-def _fund_operator(world: World, amount: int) -> None:
-    """The operator buys its budgets from the desk."""
-    operator, desk = world.cast.market_operator, world.suite.address("TokenDesk")
-    payment = world.call("TokenDesk", "quote", amount)[0]
-    world.send(world.cast.admin, "LocalCurrency", "mint", operator.address, payment)
-    world.send(operator, "LocalCurrency", "approve", desk, payment)
-    world.send(operator, "TokenDesk", "buyAndDeposit", amount, operator.address)
-
-
 def _fund(world: World, traders: list[Trader]) -> None:
     """Tokens for the worst case of every bundle, bought for the prosumers by the relayer as their payment service."""
-    relayer, desk = world.cast.relayer, world.suite.address("TokenDesk")
-    amounts = [-(-trader.escrow // UTOKEN) * UTOKEN for trader in traders]
-    payment = sum(quote[0] for quote in world.suite.call_all([("TokenDesk", "quote", (a,)) for a in amounts]))
-    world.send(world.cast.admin, "LocalCurrency", "mint", relayer.address, payment)
-    world.send(relayer, "LocalCurrency", "approve", desk, payment)
-    world.send_all(
-        [
-            (relayer, "TokenDesk", "buyAndDeposit", (amount, trader.prosumer.address))
-            for amount, trader in zip(amounts, traders, strict=True)
-        ]
-    )
+    amounts = {trader.prosumer.address: -(-trader.escrow // UTOKEN) * UTOKEN for trader in traders}
+    _buy_tokens(world, world.cast.relayer, amounts)
+
+
+def _buy_tokens(world: World, buyer: LocalAccount, amounts: Mapping[str, int]) -> None:
+    """Tokens from the desk into the ledger, by account [uToken]; the buyer pays for all of them."""
+    quotes = world.suite.call_all([("TokenDesk", "quote", (amount,)) for amount in amounts.values()])
+    payment, desk = sum(quote[0] for quote in quotes), world.suite.address("TokenDesk")
+    world.send(world.cast.admin, "LocalCurrency", "mint", buyer.address, payment)
+    world.send(buyer, "LocalCurrency", "approve", desk, payment)
+    world.send_all([(buyer, "TokenDesk", "buyAndDeposit", (amount, account)) for account, amount in amounts.items()])
 
 
 def _reject(world: World, session: SessionRecord, count: int) -> None:

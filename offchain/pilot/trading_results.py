@@ -45,7 +45,7 @@ def collect_trading(world: World, session_id: int, events: Sequence[Event]) -> t
         "traders": len(session.bundles),
         "orders": orders,
         "periods": session.terms.period_count,
-        "matched_wh": {kind.name.lower(): _volume(session, kind) for kind in EnergyType},
+        "matched_wh": {kind.name.lower(): session.volume_wh(kind) for kind in EnergyType},
         "price_utoken_per_kwh": _price_range(session),
         "rejections": sum(event.name == "MatchRejected" for event in events),
         "injected_wh": sum(row["injected_wh"] for row in rows),
@@ -67,11 +67,6 @@ def collect_trading(world: World, session_id: int, events: Sequence[Event]) -> t
         "operator": net[session.operator],
     }
     return figures, details
-
-
-def _volume(session: SessionRecord, kind: EnergyType) -> int:
-    products = range(session.terms.product(kind, 0), session.terms.product(kind, 0) + session.terms.period_count)
-    return sum(session.final_results[p].volume_wh for p in products)
 
 
 def _price_range(session: SessionRecord) -> dict[str, int] | None:

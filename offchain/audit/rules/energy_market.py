@@ -11,6 +11,7 @@ import numpy as np
 
 from offchain.audit.model import BatchStatus, Role
 from offchain.audit.replay import Replay, at
+from offchain.audit.rules.registry import NOBODY
 from offchain.chain.events import Event
 from offchain.domain.errors import DomainError
 from offchain.domain.units import cost_up
@@ -26,6 +27,7 @@ from offchain.market.settlement import (
     final_needs,
     final_rates,
     metered_periods,
+    most_filled_wh,
     outcome,
 )
 from offchain.market.terms import EnergyType
@@ -33,6 +35,8 @@ from offchain.market.terms import EnergyType
 SUBJECT = "energy market"
 SETTLEMENT = "market settlements"
 ANYWHERE = bytes(32)
+GREEN_CLASSES = range(1, 5)
+"""Solar to biomass of ``IProducerRegistry.ProducerClass``."""
 
 
 def schedule_registered(replay: Replay, event: Event) -> None:
@@ -76,7 +80,7 @@ def bundle_submitted(replay: Replay, event: Event) -> None:
         sells_green = bool(np.any((book["sell"] == 1) & (book["period"] >= first_green)))
         green = replay.model.producer_classes.get(connection_id, 0) in GREEN_CLASSES
         replay.rule(SUBJECT, "seller of green energy", where, green or not sells_green, "a green producer", "another")
-    escrow = bundle_escrow(session.terms, book) if len(book) else 0
+    escrow = bundle_escrow(session.terms, book)
     replay.checks.equal(SUBJECT, "escrow of a bundle", where, escrow, args["escrow"])
     replay.pay(trader, _pot(replay, session), escrow - (before.escrow if before else 0))
     session.bundles[connection_id] = BundleRecord(
@@ -124,10 +128,8 @@ def match_rejected(replay: Replay, event: Event) -> None:
     )
     book = _book(replay, session, record.bundle, where)
     rejected = np.array([args["positions"] >> i & 1 == 1 for i in range(len(book))], dtype=bool)
-    fee = 0
-    freed = bundle_escrow(session.terms, book)
     left = book[~rejected]
-    freed -= bundle_escrow(session.terms, left) if len(left) else 0
+    freed = bundle_escrow(session.terms, book) - bundle_escrow(session.terms, left)
     filled = 0
     for position in np.flatnonzero(rejected).tolist():
         fills = bundle_fills(session.terms, session.final_results, book[position : position + 1])
@@ -151,7 +153,7 @@ def match_rejected(replay: Replay, event: Event) -> None:
 
 def session_finalised(replay: Replay, event: Event) -> None:
     session, where = _session(replay, event)
-    args, terms = event.args, session.terms
+    args = event.args
     accept_by = session.times.accept_by
     replay.rule(SUBJECT, "time of the end", where, event.timestamp > accept_by, f"after {accept_by}", event.timestamp)
     replay.checks.equal(SUBJECT, "products to clear again", where, [], sorted(session.changed))
@@ -159,12 +161,10 @@ def session_finalised(replay: Replay, event: Event) -> None:
     ordered = set(_standing_orders(replay, session, where)["period"].tolist())
     open_products = [p for p, result in enumerate(results) if result.kind is ClearingClass.OPEN and p in ordered]
     replay.checks.equal(SUBJECT, "products never cleared", where, [], open_products)
-    brown = sum(result.volume_wh for result in results[: terms.period_count])
-    green = sum(result.volume_wh for result in results[terms.period_count :])
-    rates = final_rates(terms, results)
+    rates = final_rates(session.terms, results)
     expected = {
-        "brownVolumeWh": brown,
-        "greenVolumeWh": green,
+        "brownVolumeWh": session.volume_wh(EnergyType.BROWN),
+        "greenVolumeWh": session.volume_wh(EnergyType.GREEN),
         "surplusPrice": rates.surplus_price,
         "greenRewardRate": rates.green_reward_rate,
     }
@@ -212,10 +212,6 @@ def session_closed(replay: Replay, event: Event) -> None:
 
 # -------------------------------------------------------------------------------- certificates
 
-GREEN_CLASSES = range(1, 5)
-"""Solar to biomass of ``IProducerRegistry.ProducerClass``."""
-NOBODY = "0x" + "0" * 40
-
 
 def producer_class_set(replay: Replay, event: Event) -> None:
     args = event.args
@@ -250,10 +246,7 @@ def redeemed(replay: Replay, event: Event) -> None:
     session = replay.find(model.sessions, certificate_id & (1 << 64) - 1, "session")
     product = certificate_id >> 64
     replay.rule("certificates", "time of redeeming", where, session.residual is not None, "a closed session", "open")
-    result = session.final_results[product]
-    issued = result.volume_wh
-    if result.kind is ClearingClass.MARGINAL_BUYER:
-        issued += result.ration_denominator // session.terms.min_quantity_wh + 1
+    issued = most_filled_wh(session.terms, session.final_results[product], ClearingClass.MARGINAL_BUYER)
     due = replay.money.certificates_due
     due[certificate_id, holder] -= amount
     for (of_product, producer_class), injected_wh in session.injected_wh.items():
