@@ -31,7 +31,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -166,24 +166,31 @@ class EnergyRegister(ScaledRegister):
             raise ValueError("wraps_at is for integers: a floating-point counter does not wrap")
         return self
 
-    def _step_wh(self, exponent: int) -> Fraction:
-        return Fraction(self.scale) * WH[self.unit] * Fraction(10) ** exponent
-
     def energy_wh(self, raw: int | float, exponent: int = 0) -> int:
         """Energy of a raw value [Wh], rounded down."""
-        return math.floor(Fraction(raw) * self._step_wh(exponent))
+        numerator, denominator = _step_wh(self.scale, self.unit, exponent)
+        if isinstance(raw, int):
+            return raw * numerator // denominator
+        return math.floor(Fraction(raw) * numerator / denominator)
 
     def modulus_wh(self, exponent: int = 0) -> int | None:
         """Where the counter starts again from zero [Wh]; ``None`` for floating point, which never does."""
         if not self.is_integer:
             return None
+        numerator, denominator = _step_wh(self.scale, self.unit, exponent)
         bits = 16 * self.length - self.type.startswith("int")
-        return math.floor((self.wraps_at or 1 << bits) * self._step_wh(exponent))
+        return (self.wraps_at or 1 << bits) * numerator // denominator
 
     def raw_of(self, energy_wh: int, exponent: int = 0) -> int | float:
         """Raw value that a device shows for energy [Wh]."""
-        steps = energy_wh / self._step_wh(exponent)
-        return math.floor(steps) if self.is_integer else float(steps)
+        numerator, denominator = _step_wh(self.scale, self.unit, exponent)
+        return energy_wh * denominator // numerator if self.is_integer else energy_wh * denominator / numerator
+
+
+@lru_cache(maxsize=1_024)
+def _step_wh(scale: Decimal, unit: str, exponent: int) -> tuple[int, int]:
+    """Energy of one step [Wh] as a fraction; remembered, because every read of a counter asks several times."""
+    return (Fraction(scale) * WH[unit] * Fraction(10) ** exponent).as_integer_ratio()
 
 
 class TelemetryRegister(ScaledRegister):
