@@ -67,6 +67,13 @@ class Archive:
             return "not in the store"
         if (found := keccak(curve.values)) != pinned_hash:
             return f"another curve, hash 0x{found.hex()}"
+        return self.committed_curve(commitment_id, meter_id)
+
+    def committed_curve(self, commitment_id: int, subject: bytes) -> list[int] | str:
+        """Net consumption per ISP under a commitment, or why it is no evidence."""
+        curve = self.curves[commitment_id].get(subject)
+        if curve is None:
+            return "not in the store"
         if not self._proven_commitment(commitment_id):
             return "under another root than the committed one"
         return unpack_baseline(curve.values)

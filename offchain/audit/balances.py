@@ -10,7 +10,7 @@ from offchain.audit.model import AgreementStatus, FlexOrder, FlexOrderStatus, Mo
 from offchain.audit.ports import Getter, Query
 from offchain.audit.report import Checks
 from offchain.domain.curves import pack_quantities
-from offchain.market.replay import SessionRecord
+from offchain.market.replay import SessionRecord, pack_result
 
 _TERMS_TYPES = {
     "groupId": "uint64",
@@ -78,11 +78,20 @@ def _check_conservation(checks: Checks, model: Model, get: Getter, house: str) -
         checks.holds("conservation", "lock", "0x" + lock_id.hex(), amount >= 0, "at least 0", amount)
     tokens = token.balances[house]
     checks.holds("conservation", "tokens held", where, tokens >= held, f"at least {held}", tokens)
+    _check_stakes(checks, model, get)
     unsold = [i for i, o in model.offers.items() if o.status is OfferStatus.ORDERED and not o.flex_order_id]
     checks.equal("conservation", "offers marked as ordered without an order", where, [], unsold)
     finalised = FlexOrderStatus.FINALISED
     unpaid = [i for i, o in model.flex_orders.items() if o.status is finalised and not o.settled]
     checks.equal("conservation", "flex orders closed without settlement", where, [], unpaid)
+
+
+def _check_stakes(checks: Checks, model: Model, get: Getter) -> None:
+    """What a staker has staked is in its lock, no more and no less."""
+    stakers = list(model.stakes)
+    lock_ids = get([Query("SettlementProposer", "stakeLockId", (staker,)) for staker in stakers])
+    for staker, lock_id in zip(stakers, lock_ids, strict=True):
+        checks.equal("conservation", "stake in its lock", staker, model.stakes[staker].amount, model.locks[lock_id])
 
 
 def _money(model: Model) -> Iterator[Expectation]:
@@ -254,11 +263,15 @@ def _energy_market(model: Model) -> Iterator[Expectation]:
             expected["surplusPrice"] = session.rates.surplus_price
             expected["greenRewardRate"] = session.rates.green_reward_rate
         yield Expectation("states", Query("EnergyMarket", "session", (session_id,)), expected)
+        for product, result in session.results.items():
+            query = Query("EnergyMarket", "resultOf", (session_id, product))
+            yield Expectation("states", query, pack_result(result))
         for connection_id, record in session.bundles.items():
             if _word_taken_over(model, session, connection_id):
                 continue
             expected = {
                 "placed": bool(record.bundle),
+                "claimed": record.released is not None,
                 "certified": record.certified,
                 "settled": record.outcome is not None,
                 "sequence": record.sequence,
@@ -266,11 +279,21 @@ def _energy_market(model: Model) -> Iterator[Expectation]:
             if record.bundle:
                 expected["hash"] = keccak(record.bundle)[:25]
             yield Expectation("states", Query("EnergyMarket", "bundleOf", (session_id, connection_id)), expected)
+    yield from _market_modules(model)
     for connection_id, producer_class in model.producer_classes.items():
         query = Query("ProducerRegistry", "producerClassOf", (connection_id,))
         yield Expectation("states", query, producer_class)
     for (token_id, holder), amount in model.certificates.items():
         yield Expectation("balances", Query("EnergyCertificates", "balanceOf", (holder, token_id)), amount)
+
+
+def _market_modules(model: Model) -> Iterator[Expectation]:
+    for connection_id, rule in model.trading_rules.items():
+        query = Query("TradingRules", "ruleOf", (connection_id,))
+        yield Expectation("states", query, (rule.terms["number"], rule.in_force))
+    for staker, stake in model.stakes.items():
+        expected = {"amount": stake.amount, "since": stake.since, "boundUntil": stake.bound_until}
+        yield Expectation("balances", Query("SettlementProposer", "stakeOf", (staker,)), expected)
 
 
 def _standby_hash(order: FlexOrder) -> bytes:

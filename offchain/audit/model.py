@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
+from offchain.audit.market_verdicts import Books
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import Direction
 from offchain.market.replay import SessionRecord
@@ -309,6 +310,34 @@ class Token:
 
 
 @dataclass(slots=True)
+class TradingRule:
+    """Latest rule by which orders of a connection may be placed."""
+
+    terms: dict[str, Any]
+    in_force: bool = True
+
+
+@dataclass(slots=True)
+class Stake:
+    """Stake of a settlement proposer."""
+
+    amount: int = 0
+    since: int = 0
+    """Average time since which it is staked [UTC s]."""
+    bound_until: int = 0
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Who takes part in the draw of a session."""
+
+    weight: int
+    commitment: bytes
+    secret: bytes | None = None
+    punished: bool = False
+
+
+@dataclass(slots=True)
 class Model:
     """Everything the events tell."""
 
@@ -348,6 +377,16 @@ class Model:
 
     sessions: dict[int, SessionRecord] = field(default_factory=dict)
     """Sessions of the energy market."""
+    schedules: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """``ScheduleRegistered`` by schedule."""
+    books: dict[int, Books] = field(default_factory=dict)
+    """Orders that stand, by session."""
+    trading_rules: dict[bytes, TradingRule] = field(default_factory=dict)
+    """By connection."""
+    stakes: defaultdict[str, Stake] = field(default_factory=lambda: defaultdict(Stake))
+    """Of settlement proposers."""
+    draws: defaultdict[int, dict[str, Candidate]] = field(default_factory=lambda: defaultdict(dict))
+    """Candidates by session, in the order of their commitments."""
     producer_classes: dict[bytes, int] = field(default_factory=dict)
     """What connections produce with."""
     certificates: Counter[tuple[int, str]] = field(default_factory=Counter)

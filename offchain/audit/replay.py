@@ -48,6 +48,11 @@ class Movements:
     certificates_found: Counter[tuple[int, str]] = field(default_factory=Counter)
     certificates_due: Counter[tuple[int, str]] = field(default_factory=Counter)
     """Certificates of energy by (token id, holder)."""
+    injected_found: dict[tuple[int, bytes], list[int]] = field(default_factory=dict)
+    """Delivered energy by product that was recorded, by (session, connection) [Wh]."""
+    injected_due: dict[tuple[int, bytes], list[int]] = field(default_factory=dict)
+    by_rule: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    """Forecast commitments of orders that a trading rule places, by (session, connection), until the orders come."""
 
 
 class Replay:
@@ -130,6 +135,17 @@ class Replay:
                 money.certificates_found[token_id, holder],
             )
             self.model.certificates[token_id, holder] += money.certificates_found[token_id, holder]
+        for session_id, connection_id in money.injected_found.keys() | money.injected_due.keys():
+            key = session_id, connection_id
+            self.checks.equal(
+                "certificates",
+                f"injection of connection 0x{connection_id.hex()} in session {session_id}",
+                where,
+                money.injected_due.get(key, []),
+                money.injected_found.get(key, []),
+            )
+        if money.by_rule:
+            self.checks.fail("trading rules", "placed by a rule", where, "its orders", "none")
         self._check_tokens(where)
 
     def _check_tokens(self, where: str) -> None:

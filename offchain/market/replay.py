@@ -9,11 +9,11 @@ import numpy as np
 
 from offchain.chain.events import Event
 from offchain.market.clearing import Clearing, ClearingClass
-from offchain.market.orders import PriceGrid, unpack_bundle
+from offchain.market.orders import ORDER, PriceGrid, unpack_bundle
 from offchain.market.settlement import Fills, FinalRates, Outcome, bundle_fills
 from offchain.market.terms import EnergyType, SessionTerms, SessionTimes
 
-CONTRACTS = ("MarketSessions", "EnergyMarket", "MarketSettlement")
+CONTRACTS = ("MarketSessions", "EnergyMarket", "MarketSettlement", "EnergyCertificates", "SettlementProposer")
 """Whose events tell a session."""
 
 
@@ -101,16 +101,36 @@ def unpack_result(grid: PriceGrid, packed: int) -> Clearing:
     return Clearing(kind, price, packed >> 180, bits(28, 12), bits(40, 12), low, high, bits(52, 64), bits(116, 64))
 
 
+def pack_result(result: Clearing) -> int:
+    """Inverse of :func:`unpack_result`."""
+    fields = (
+        *((result.kind, 4), (result.low_tick, 12), (result.high_tick, 12), (result.sell_tick, 12)),
+        *((result.buy_tick, 12), (result.ration_numerator, 64), (result.ration_denominator, 64)),
+    )
+    word, shift = 0, 0
+    for value, width in fields:
+        word |= int(value) << shift
+        shift += width
+    return word | result.volume_wh << shift
+
+
 def replay_sessions(events: Iterable[Event]) -> dict[int, SessionRecord]:
     """Sessions by id from the events of the market's contracts; others are passed over."""
     sessions: dict[int, SessionRecord] = {}
     for event in events:
         if event.contract in CONTRACTS and "sessionId" in event.args:
-            _apply(sessions, event)
+            apply_event(sessions, event)
     return sessions
 
 
-def _apply(sessions: dict[int, SessionRecord], event: Event) -> None:
+def apply_event(sessions: dict[int, SessionRecord], event: Event) -> None:
+    """What an event about a session changes; nothing is checked.
+
+    Raises
+    ------
+    KeyError
+        Session or bundle that no event before made known.
+    """
     args = event.args
     session_id = args["sessionId"]
     if event.name == "SessionOpened":
@@ -127,10 +147,12 @@ def _apply(sessions: dict[int, SessionRecord], event: Event) -> None:
         case "ProductCleared":
             result = unpack_result(session.terms.grid, args["result"])
             session.results[args["product"]] = result
+            session.changed.discard(args["product"])
             if not args["isFinal"]:
                 session.provisional[args["product"]] = result
         case "MatchRejected":
             record = session.bundles[args["connectionId"]]
+            session.changed.update(_products_at(record.bundle, args["positions"]))
             record.bundle, record.escrow, record.sequence = args["bundle"], args["escrow"], args["sequence"]
             record.rejected_fee += args["fee"]
         case "SessionFinalised":
@@ -138,8 +160,22 @@ def _apply(sessions: dict[int, SessionRecord], event: Event) -> None:
         case "BundleClaimed":
             record = session.bundles[args["connectionId"]]
             record.released, record.escrow = args["released"], args["escrow"]
+        case "CertificatesIssued":
+            session.bundles[args["connectionId"]].certified = True
+        case "InjectionRecorded":
+            for product, injected_wh in enumerate(args["injectedWh"]):
+                session.injected_wh[product, args["producerClass"]] += injected_wh
         case "TraderSettled":
             record = session.bundles[args["connectionId"]]
             record.outcome, record.metered = Outcome(*args["outcome"].values()), args["metered"]
+        case "OutcomeClaimed":
+            record = session.bundles[args["connectionId"]]
+            record.outcome, record.metered = Outcome(*args["outcome"].values()), True
         case "SessionClosed":
             session.residual = args["residual"]
+
+
+def _products_at(bundle: bytes, positions: int) -> set[int]:
+    """Products of the orders at the positions whose bits are set."""
+    orders = range(len(bundle) // ORDER.itemsize)
+    return {bundle[ORDER.itemsize * i] for i in orders if positions >> i & 1}

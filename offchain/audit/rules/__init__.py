@@ -4,7 +4,18 @@ from collections.abc import Iterator, Sequence
 
 from offchain.audit.ports import Query
 from offchain.audit.replay import Handler, Replay, at
-from offchain.audit.rules import agreements, dispatch, energy_market, ledger, market, metering, registry, settlement
+from offchain.audit.rules import (
+    agreements,
+    dispatch,
+    energy_market,
+    ledger,
+    market,
+    metering,
+    proposer,
+    registry,
+    settlement,
+    trading_rules,
+)
 from offchain.chain.events import Event
 
 HANDLERS = (
@@ -16,6 +27,8 @@ HANDLERS = (
     | dispatch.HANDLERS
     | settlement.HANDLERS
     | energy_market.HANDLERS
+    | trading_rules.HANDLERS
+    | proposer.HANDLERS
 )
 
 OF_EVERY_CONTRACT = {
@@ -72,6 +85,11 @@ NOT_WHILE_PAUSED = frozenset(
         ("MarketSessions", "ScheduleRegistered"),
         ("MarketSessions", "SessionOpened"),
         ("EnergyCertificates", "CertificatesIssued"),
+        ("TradingRules", "RuleRegistered"),
+        ("TradingRules", "PlacedByRule"),
+        ("SettlementProposer", "Staked"),
+        ("SettlementProposer", "SecretCommitted"),
+        ("SettlementProposer", "BatchProposed"),
     }
 )
 """What a paused contract does not do."""
@@ -88,6 +106,8 @@ _LOCKS = {
     "AgreementRegistered": (("AgreementRegistry", "bondLockId", "agreementId"),),
     "BondPosted": (("MeteringLedger", "bondLockId", "operator"),),
     "SessionOpened": (("EnergyMarket", "potLockId", "sessionId"),),
+    "Staked": (("SettlementProposer", "stakeLockId", "staker"),),
+    "OutcomeChallenged": (("SettlementProposer", "challengeLockId", "challengeId"),),
 }
 
 

@@ -1,66 +1,107 @@
 """Peer-to-peer market: sessions, orders, clearings and outcomes, all recomputed from the orders in the events.
 
-The clearing is recomputed by the integer twin of :mod:`offchain.market` from the bundles that stand; every result,
-fill, fee and payment is held against it.
+Every rule checks an event against what stood before it; :func:`offchain.market.replay.apply_event` then takes it into
+the model. Clearing and money are recomputed by :mod:`offchain.audit.market_verdicts`.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import numpy as np
-
+from offchain.audit.market_verdicts import (
+    OPEN,
+    Books,
+    Order,
+    Trade,
+    bound_wh,
+    clear,
+    escrow,
+    filled_wh,
+    needed,
+    orders_of,
+    outcome,
+    rates,
+    trades,
+    volume_wh,
+)
 from offchain.audit.model import BatchStatus, Role
-from offchain.audit.replay import Replay, at
+from offchain.audit.replay import Handler, Replay, at
 from offchain.audit.rules.registry import NOBODY
+from offchain.audit.rules.trading_rules import check_placed_by_rule
 from offchain.chain.events import Event
 from offchain.domain.errors import DomainError
+from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import cost_up
-from offchain.market.clearing import ClearingClass, clear_orders
-from offchain.market.orders import ORDER, unpack_bundle
-from offchain.market.replay import BundleRecord, SessionRecord, terms_of, unpack_result
-from offchain.market.settlement import (
-    FinalRates,
-    Metered,
-    Outcome,
-    bundle_escrow,
-    bundle_fills,
-    final_needs,
-    final_rates,
-    metered_periods,
-    most_filled_wh,
-    outcome,
-)
-from offchain.market.terms import EnergyType
+from offchain.market.clearing import ClearingClass
+from offchain.market.orders import ORDER
+from offchain.market.replay import SessionRecord, apply_event, terms_of, unpack_result
+from offchain.market.settlement import Metered, Outcome
+from offchain.market.terms import EnergyType, SessionTimes
 
 SUBJECT = "energy market"
 SETTLEMENT = "market settlements"
+CERTIFICATES = "certificates"
 ANYWHERE = bytes(32)
 GREEN_CLASSES = range(1, 5)
 """Solar to biomass of ``IProducerRegistry.ProducerClass``."""
 
 
+def applied(check: Handler) -> Handler:
+    """A rule about a session, and then what its event changes."""
+
+    def handler(replay: Replay, event: Event) -> None:
+        check(replay, event)
+        apply_event(replay.model.sessions, event)
+
+    return handler
+
+
 def schedule_registered(replay: Replay, event: Event) -> None:
-    replay.require_role(SUBJECT, event.args["operator"], Role.MARKET_OPERATOR, at(event))
+    args = event.args
+    replay.require_role(SUBJECT, args["operator"], Role.MARKET_OPERATOR, at(event))
+    replay.checks.equal(SUBJECT, "number of a schedule", at(event), len(replay.model.schedules) + 1, args["scheduleId"])
+    replay.model.schedules[args["scheduleId"]] = args
 
 
 def session_opened(replay: Replay, event: Event) -> None:
     args, model = event.args, replay.model
-    session_id, operator = args["sessionId"], args["operator"]
+    session_id, operator, terms = args["sessionId"], args["operator"], terms_of(args["terms"])
     where = at(event, f"session {session_id}")
     replay.checks.equal(SUBJECT, "number of a session", where, len(model.sessions) + 1, session_id)
     replay.require_role(SUBJECT, operator, Role.MARKET_OPERATOR, where)
-    terms = terms_of(args["terms"])
-    session = SessionRecord(session_id, operator, args["firstIsp"], terms, args["scheduleId"])
-    gate = session.times.gate_closure
+    gate = SessionTimes.of(terms, args["firstIsp"]).gate_closure
     replay.rule(SUBJECT, "time of opening", where, event.timestamp <= gate, f"until {gate}", event.timestamp)
     if terms.congestion_point_id != ANYWHERE:
-        replay.find(model.congestion_points, terms.congestion_point_id, "congestion point")
-    replay.pay(operator, _pot(replay, session), terms.surplus_budget + terms.reward_budget)
-    model.sessions[session_id] = session
+        point = replay.find(model.congestion_points, terms.congestion_point_id, "congestion point")
+        replay.rule(SUBJECT, "area of a session", where, point.active, "in service", "out of service")
+    if args["scheduleId"]:
+        _check_schedule(replay, event, where)
+    replay.pay(operator, pot_of(replay, session_id), terms.surplus_budget + terms.reward_budget)
+    model.books[session_id] = Books()
+
+
+def _check_schedule(replay: Replay, event: Event, where: str) -> None:
+    """A session of a schedule is the operator's, has its terms, its place, and opens once and not too early."""
+    args, model = event.args, replay.model
+    schedule = replay.find(model.schedules, args["scheduleId"], "schedule")
+    for name in ("operator", "terms"):
+        replay.checks.equal(SUBJECT, f"{name} of a scheduled session", where, schedule[name], args[name])
+    index, off = divmod(args["firstIsp"] - schedule["firstIsp"], schedule["everyIsps"])
+    count = schedule["sessionCount"]
+    replay.rule(
+        SUBJECT, "place in a schedule", where, not off and 0 <= index < count, f"one of {count}", args["firstIsp"]
+    )
+    again = [
+        session.id
+        for session in model.sessions.values()
+        if (session.schedule_id, session.first_isp) == (args["scheduleId"], args["firstIsp"])
+    ]
+    replay.checks.equal(SUBJECT, "opened before", where, [], again)
+    earliest = args["firstIsp"] * SECONDS_PER_ISP - schedule["openLeadSeconds"] - args["terms"]["gateLeadSeconds"]
+    replay.rule(SUBJECT, "time of opening", where, event.timestamp >= earliest, f"from {earliest}", event.timestamp)
 
 
 def bundle_submitted(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
+    session, where = session_of(replay, event)
     args = event.args
     connection_id, trader = args["connectionId"], args["trader"]
     connection = replay.find(replay.model.connections, connection_id, "connection")
@@ -70,32 +111,35 @@ def bundle_submitted(replay: Replay, event: Event) -> None:
     before = session.bundles.get(connection_id)
     sequence = before.sequence + 1 if before else 1
     replay.checks.equal(SUBJECT, "sequence of a bundle", where, sequence, args["sequence"])
-    book = _book(replay, session, args["bundle"], where)
-    if len(book):
+    orders = _orders(replay, session, args["bundle"], where)
+    if orders:
         replay.require_role(SUBJECT, trader, Role.PROSUMER, where)
+        replay.rule(SUBJECT, "connection of a bundle", where, connection.active, "in service", "out of service")
         area = session.terms.congestion_point_id
         if area != ANYWHERE:
             replay.checks.equal(SUBJECT, "area of a connection", where, area, connection.congestion_point_id)
         first_green = session.terms.product(EnergyType.GREEN, 0)
-        sells_green = bool(np.any((book["sell"] == 1) & (book["period"] >= first_green)))
+        sells_green = any(order.sell and order.product >= first_green for order in orders)
         green = replay.model.producer_classes.get(connection_id, 0) in GREEN_CLASSES
         replay.rule(SUBJECT, "seller of green energy", where, green or not sells_green, "a green producer", "another")
-    escrow = bundle_escrow(session.terms, book)
-    replay.checks.equal(SUBJECT, "escrow of a bundle", where, escrow, args["escrow"])
-    replay.pay(trader, _pot(replay, session), escrow - (before.escrow if before else 0))
-    session.bundles[connection_id] = BundleRecord(
-        connection_id, trader, args["sequence"], args["bundle"], args["escrow"]
-    )
+        stopped = "EnergyMarket" in replay.model.paused
+        replay.rule("modules", "event of a paused contract", where, not stopped, "in service", "paused")
+    check_placed_by_rule(replay, session, connection_id, orders, where)
+    held = escrow(session.terms, orders)
+    replay.checks.equal(SUBJECT, "escrow of a bundle", where, held, args["escrow"])
+    replay.pay(trader, pot_of(replay, session.id), held - (before.escrow if before else 0))
+    replay.model.books[session.id].put(connection_id, orders)
 
 
 def product_cleared(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
+    session, where = session_of(replay, event)
     args, times = event.args, session.times
     product = args["product"]
     is_final = event.timestamp > times.accept_by
     replay.checks.equal(SUBJECT, "kind of a clearing", where, is_final, args["isFinal"])
     gate = times.gate_closure
     replay.rule(SUBJECT, "time of a clearing", where, event.timestamp > gate, f"after {gate}", event.timestamp)
+    replay.rule(SUBJECT, "clearing after the end", where, session.rates is None, "an open auction", "a finalised one")
     replay.rule(
         SUBJECT,
         "clearing of a product twice",
@@ -104,18 +148,14 @@ def product_cleared(replay: Replay, event: Event) -> None:
         "a book that changed or was not cleared",
         "another clearing",
     )
-    result = unpack_result(session.terms.grid, args["result"])
-    book = _standing_orders(replay, session, where)
-    expected = clear_orders(session.terms.grid, book[book["period"] == product])
-    replay.checks.equal("clearings", f"result of product {product}", where, asdict(expected), asdict(result))
-    session.results[product] = result
-    session.changed.discard(product)
-    if not is_final:
-        session.provisional[product] = result
+    books = replay.model.books[session.id]
+    expected = clear(session.terms.grid, books.levels(product, 1), books.levels(product, 0))
+    found = unpack_result(session.terms.grid, args["result"])
+    replay.checks.equal("clearings", f"result of product {product}", where, asdict(expected), asdict(found))
 
 
 def match_rejected(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
+    session, where = session_of(replay, event)
     args, times = event.args, session.times
     record = replay.find(session.bundles, args["connectionId"], "bundle")
     replay.rule(
@@ -126,88 +166,82 @@ def match_rejected(replay: Replay, event: Event) -> None:
         f"{times.gate_closure} .. {times.accept_by}",
         event.timestamp,
     )
-    book = _book(replay, session, record.bundle, where)
-    rejected = np.array([args["positions"] >> i & 1 == 1 for i in range(len(book))], dtype=bool)
-    left = book[~rejected]
-    freed = bundle_escrow(session.terms, book) - bundle_escrow(session.terms, left)
+    orders = replay.model.books[session.id].orders.get(record.connection_id, [])
+    positions = [i for i in range(len(orders)) if args["positions"] >> i & 1]
     filled = 0
-    for position in np.flatnonzero(rejected).tolist():
-        fills = bundle_fills(session.terms, session.final_results, book[position : position + 1])
-        matched = sum(fills.bought_wh) + sum(fills.sold_wh)
-        replay.rule(SUBJECT, f"match of order {position}", where, matched > 0, "a provisional match", "none")
+    for i in positions:
+        matched = filled_wh(session.results.get(orders[i].product, OPEN), orders[i])
+        replay.rule(SUBJECT, f"match of order {i}", where, matched > 0, "a provisional match", "none")
         filled += matched
-        session.changed.add(int(book["period"][position]))
+    left = [order for i, order in enumerate(orders) if i not in positions]
+    held = escrow(session.terms, left)
+    freed = escrow(session.terms, orders) - held
     fee = min(cost_up(filled, session.terms.rejection_fee_rate), freed)
-    expected = {
-        "bundle": left.astype(ORDER).tobytes(),
-        "fee": fee,
-        "escrow": record.escrow - freed,
-        "sequence": record.sequence + 1,
-    }
+    kept = [record.bundle[ORDER.itemsize * i :][: ORDER.itemsize] for i in range(len(orders)) if i not in positions]
+    expected = {"bundle": b"".join(kept), "fee": fee, "escrow": held, "sequence": record.sequence + 1}
     for name, value in expected.items():
         replay.checks.equal(SUBJECT, f"{name} after a rejection", where, value, args[name])
-    replay.pay(_pot(replay, session), record.trader, freed - fee)
-    record.bundle, record.escrow, record.sequence = args["bundle"], args["escrow"], args["sequence"]
-    record.rejected_fee += args["fee"]
+    replay.pay(pot_of(replay, session.id), record.trader, freed - fee)
+    replay.model.books[session.id].put(record.connection_id, left)
 
 
 def session_finalised(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
-    args = event.args
+    session, where = session_of(replay, event)
+    args, terms = event.args, session.terms
     accept_by = session.times.accept_by
     replay.rule(SUBJECT, "time of the end", where, event.timestamp > accept_by, f"after {accept_by}", event.timestamp)
+    replay.rule(SUBJECT, "finalised twice", where, session.rates is None, "one end", "another")
     replay.checks.equal(SUBJECT, "products to clear again", where, [], sorted(session.changed))
-    results = session.final_results
-    ordered = set(_standing_orders(replay, session, where)["period"].tolist())
-    open_products = [p for p, result in enumerate(results) if result.kind is ClearingClass.OPEN and p in ordered]
-    replay.checks.equal(SUBJECT, "products never cleared", where, [], open_products)
-    rates = final_rates(session.terms, results)
+    never = sorted(replay.model.books[session.id].occupied() - session.results.keys())
+    replay.checks.equal(SUBJECT, "products never cleared", where, [], never)
+    final = rates(terms, session.results)
     expected = {
-        "brownVolumeWh": session.volume_wh(EnergyType.BROWN),
-        "greenVolumeWh": session.volume_wh(EnergyType.GREEN),
-        "surplusPrice": rates.surplus_price,
-        "greenRewardRate": rates.green_reward_rate,
+        "brownVolumeWh": volume_wh(terms, session.results, EnergyType.BROWN),
+        "greenVolumeWh": volume_wh(terms, session.results, EnergyType.GREEN),
+        "surplusPrice": final.surplus_price,
+        "greenRewardRate": final.green_reward_rate,
     }
     for name, value in expected.items():
         replay.checks.equal(SUBJECT, f"{name} of a session", where, value, args[name])
-    session.rates = FinalRates(args["surplusPrice"], args["greenRewardRate"])
 
 
 def bundle_claimed(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
-    record = replay.find(session.bundles, event.args["connectionId"], "bundle")
-    _claim(replay, session, record, event, where)
+    session, where = session_of(replay, event)
+    args = event.args
+    record = replay.find(session.bundles, args["connectionId"], "bundle")
+    replay.rule(SUBJECT, "claimed twice", where, record.released is None, "one claim", "another")
+    require_final(replay, SUBJECT, session, where)
+    needs = needed(session.terms, trades_of(replay, session, record.connection_id))
+    released = record.escrow - needs
+    replay.checks.equal(SUBJECT, "released escrow", where, released, args["released"])
+    replay.checks.equal(SUBJECT, "escrow after a claim", where, needs, args["escrow"])
+    replay.pay(pot_of(replay, session.id), record.trader, released)
 
 
 def trader_settled(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
+    session, where = session_of(replay, event)
     args, times = event.args, session.times
     record = replay.find(session.bundles, args["connectionId"], "bundle")
     replay.checks.equal(SETTLEMENT, "trader of a settlement", where, record.trader, args["trader"])
     replay.rule(SETTLEMENT, "settled twice", where, record.outcome is None, "one settlement", "another")
     due = times.delivery_end if args["metered"] else times.settle_by
     replay.rule(SETTLEMENT, "time of settlement", where, event.timestamp >= due, f"from {due}", event.timestamp)
-    fills = bundle_fills(session.terms, session.final_results, _book(replay, session, record.bundle, where))
     claimed = Outcome(*args["outcome"].values())
-    metered = _metered(replay, event, session, where) if args["metered"] else _nothing_metered(session)
-    if metered is not None and session.rates is not None:
-        expected, _ = outcome(session.terms, session.rates, fills, metered)
-        replay.checks.equal(SETTLEMENT, "outcome", where, asdict(expected), asdict(claimed))
-        replay.pay(_pot(replay, session), record.trader, expected.payout)
-    else:
-        replay.pay(_pot(replay, session), record.trader, claimed.payout)
-    record.outcome, record.metered = claimed, args["metered"]
+    metered = metered_of(replay, event, session, where) if args["metered"] else _nothing_metered(session)
+    due_payout = check_outcome(replay, session, record.connection_id, metered, claimed, where)
+    replay.pay(pot_of(replay, session.id), record.trader, due_payout)
 
 
 def session_closed(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
+    session, where = session_of(replay, event)
     unsettled = [c.hex() for c, record in session.bundles.items() if record.bundle and record.outcome is None]
     replay.checks.equal(SUBJECT, "bundles left open", where, [], unsettled)
-    pot = _pot(replay, session)
+    require_final(replay, SUBJECT, session, where)
+    replay.rule(SUBJECT, "closed twice", where, session.residual is None, "one end", "another")
+    pot = pot_of(replay, session.id)
     left = replay.expected_balance(pot)
     replay.checks.equal(SUBJECT, "residual of a session", where, left, event.args["residual"])
     replay.pay(pot, session.operator, left)
-    session.residual = event.args["residual"]
 
 
 # -------------------------------------------------------------------------------- certificates
@@ -221,22 +255,23 @@ def producer_class_set(replay: Replay, event: Event) -> None:
 
 
 def certificates_issued(replay: Replay, event: Event) -> None:
-    session, where = _session(replay, event)
+    session, where = session_of(replay, event)
     args = event.args
     record = replay.find(session.bundles, args["connectionId"], "bundle")
-    replay.rule("certificates", "issued twice", where, not record.certified, "one issue", "another")
-    replay.checks.equal("certificates", "holder of certificates", where, record.trader, args["holder"])
-    fills = bundle_fills(session.terms, session.final_results, _book(replay, session, record.bundle, where))
-    for product, bought_wh in enumerate(fills.bought_wh):
-        if bought_wh:
-            replay.money.certificates_due[session.id | product << 64, record.trader] += bought_wh
-    record.certified = True
+    replay.rule(CERTIFICATES, "issued twice", where, not record.certified, "one issue", "another")
+    require_final(replay, CERTIFICATES, session, where)
+    replay.checks.equal(CERTIFICATES, "holder of certificates", where, record.trader, args["holder"])
+    for product, trade in trades_of(replay, session, record.connection_id).items():
+        if trade.bought_wh:
+            replay.money.certificates_due[session.id | product << 64, record.trader] += trade.bought_wh
 
 
 def injection_recorded(replay: Replay, event: Event) -> None:
-    session, _ = _session(replay, event)
-    for product, injected_wh in enumerate(event.args["injectedWh"]):
-        session.injected_wh[product, event.args["producerClass"]] += injected_wh
+    session, where = session_of(replay, event)
+    args = event.args
+    known = replay.model.producer_classes.get(args["connectionId"], 0)
+    replay.checks.equal(CERTIFICATES, "producer class of an injection", where, known, args["producerClass"])
+    replay.money.injected_found[session.id, args["connectionId"]] = list(args["injectedWh"])
 
 
 def redeemed(replay: Replay, event: Event) -> None:
@@ -245,8 +280,8 @@ def redeemed(replay: Replay, event: Event) -> None:
     where = at(event, f"certificate {certificate_id}")
     session = replay.find(model.sessions, certificate_id & (1 << 64) - 1, "session")
     product = certificate_id >> 64
-    replay.rule("certificates", "time of redeeming", where, session.residual is not None, "a closed session", "open")
-    issued = most_filled_wh(session.terms, session.final_results[product], ClearingClass.MARGINAL_BUYER)
+    replay.rule(CERTIFICATES, "time of redeeming", where, session.residual is not None, "a closed session", "open")
+    issued = bound_wh(session.terms, session.results.get(product, OPEN), ClearingClass.MARGINAL_BUYER)
     due = replay.money.certificates_due
     due[certificate_id, holder] -= amount
     for (of_product, producer_class), injected_wh in session.injected_wh.items():
@@ -281,7 +316,8 @@ def _transfer(replay: Replay, event: Event, ids: Sequence[int], values: Sequence
 # -------------------------------------------------------------------------------- inside
 
 
-def _session(replay: Replay, event: Event) -> tuple[SessionRecord, str]:
+def session_of(replay: Replay, event: Event) -> tuple[SessionRecord, str]:
+    """Session of an event, and where it happened."""
     session_id = event.args["sessionId"]
     session = replay.find(replay.model.sessions, session_id, "session")
     connection_id = event.args.get("connectionId")
@@ -289,43 +325,52 @@ def _session(replay: Replay, event: Event) -> tuple[SessionRecord, str]:
     return session, at(event, thing)
 
 
-def _pot(replay: Replay, session: SessionRecord) -> bytes:
-    return replay.lock("EnergyMarket", "potLockId", session.id)
+def pot_of(replay: Replay, session_id: int) -> bytes:
+    return replay.lock("EnergyMarket", "potLockId", session_id)
 
 
-def _book(replay: Replay, session: SessionRecord, bundle: bytes, where: str) -> np.ndarray:
-    """Orders of a bundle; none when it is empty or malformed, which is recorded."""
-    if not bundle:
-        return np.empty(0, ORDER)
+def require_final(replay: Replay, subject: str, session: SessionRecord, where: str) -> None:
+    replay.rule(subject, "before the end of the auction", where, session.rates is not None, "finalised", "open")
+
+
+def trades_of(replay: Replay, session: SessionRecord, connection_id: bytes) -> dict[int, Trade]:
+    """What the bundle of a connection trades by the results that stand."""
+    return trades(session.results, replay.model.books[session.id].orders.get(connection_id, []))
+
+
+def check_outcome(
+    replay: Replay,
+    session: SessionRecord,
+    connection_id: bytes,
+    metered: Sequence[Metered] | None,
+    found: Outcome,
+    where: str,
+) -> int:
+    """Hold an outcome against what the meters saw; the payout that is due [uToken]."""
+    key = session.id, connection_id
+    if metered is None or session.rates is None:
+        replay.money.injected_due[key] = replay.money.injected_found.get(key, [])
+        return found.payout
+    expected, injected_wh = outcome(session.terms, session.rates, trades_of(replay, session, connection_id), metered)
+    replay.checks.equal(SETTLEMENT, "outcome", where, asdict(expected), asdict(found))
+    replay.money.injected_due[key] = injected_wh if any(injected_wh) else []
+    return expected.payout
+
+
+def _orders(replay: Replay, session: SessionRecord, bundle: bytes, where: str) -> list[Order]:
+    """Orders of a bundle; none when it is malformed, which is recorded."""
     try:
-        return unpack_bundle(session.terms.grid, bundle)
+        return orders_of(session.terms, bundle)
     except DomainError as error:
         replay.checks.fail(SUBJECT, "bundle", where, "orders within the session", error)
-        return np.empty(0, ORDER)
-
-
-def _standing_orders(replay: Replay, session: SessionRecord, where: str) -> np.ndarray:
-    books = [_book(replay, session, record.bundle, where) for record in session.bundles.values()]
-    return np.concatenate(books) if books else np.empty(0, ORDER)
-
-
-def _claim(replay: Replay, session: SessionRecord, record: BundleRecord, event: Event, where: str) -> None:
-    args = event.args
-    replay.rule(SUBJECT, "claimed twice", where, record.released is None, "one claim", "another")
-    fills = bundle_fills(session.terms, session.final_results, _book(replay, session, record.bundle, where))
-    needs = final_needs(session.terms, fills)
-    released = record.escrow - needs
-    replay.checks.equal(SUBJECT, "released escrow", where, released, args["released"])
-    replay.checks.equal(SUBJECT, "escrow after a claim", where, needs, args["escrow"])
-    replay.pay(_pot(replay, session), record.trader, released)
-    record.released, record.escrow = args["released"], args["escrow"]
+        return []
 
 
 def _nothing_metered(session: SessionRecord) -> list[Metered]:
     return [Metered(0, 0, True)] * session.terms.period_count
 
 
-def _metered(replay: Replay, event: Event, session: SessionRecord, where: str) -> list[Metered] | None:
+def metered_of(replay: Replay, event: Event, session: SessionRecord, where: str) -> list[Metered] | None:
     """Metered periods of a connection by the latest batches that were usable; ``None`` when evidence is missing."""
     model, terms = replay.model, session.terms
     connection_id = event.args["connectionId"]
@@ -358,22 +403,26 @@ def _metered(replay: Replay, event: Event, session: SessionRecord, where: str) -
         replay.checks.fail("evidence", "metered day behind a settlement", where, f"readings of ISP {missing}", "none")
         return None
     replay.checks.passed("evidence", 1)
-    return metered_periods(terms, importing, exporting, [not k for k in known])
+    spans = [range(i, i + terms.isps_per_period) for i in range(0, count, terms.isps_per_period)]
+    return [
+        Metered(sum(importing[i] for i in span), sum(exporting[i] for i in span), not all(known[i] for i in span))
+        for span in spans
+    ]
 
 
 HANDLERS = {
     ("MarketSessions", "ScheduleRegistered"): schedule_registered,
-    ("MarketSessions", "SessionOpened"): session_opened,
-    ("EnergyMarket", "BundleSubmitted"): bundle_submitted,
-    ("EnergyMarket", "ProductCleared"): product_cleared,
-    ("EnergyMarket", "MatchRejected"): match_rejected,
-    ("EnergyMarket", "SessionFinalised"): session_finalised,
-    ("EnergyMarket", "BundleClaimed"): bundle_claimed,
-    ("EnergyMarket", "SessionClosed"): session_closed,
-    ("MarketSettlement", "TraderSettled"): trader_settled,
+    ("MarketSessions", "SessionOpened"): applied(session_opened),
+    ("EnergyMarket", "BundleSubmitted"): applied(bundle_submitted),
+    ("EnergyMarket", "ProductCleared"): applied(product_cleared),
+    ("EnergyMarket", "MatchRejected"): applied(match_rejected),
+    ("EnergyMarket", "SessionFinalised"): applied(session_finalised),
+    ("EnergyMarket", "BundleClaimed"): applied(bundle_claimed),
+    ("EnergyMarket", "SessionClosed"): applied(session_closed),
+    ("MarketSettlement", "TraderSettled"): applied(trader_settled),
     ("ProducerRegistry", "ProducerClassSet"): producer_class_set,
-    ("EnergyCertificates", "CertificatesIssued"): certificates_issued,
-    ("EnergyCertificates", "InjectionRecorded"): injection_recorded,
+    ("EnergyCertificates", "CertificatesIssued"): applied(certificates_issued),
+    ("EnergyCertificates", "InjectionRecorded"): applied(injection_recorded),
     ("EnergyCertificates", "Redeemed"): redeemed,
     ("EnergyCertificates", "Retired"): retired,
     ("EnergyCertificates", "TransferSingle"): transfer_single,

@@ -6,7 +6,7 @@ import pytest
 
 from offchain.chain.events import Event
 from offchain.market.clearing import Clearing, ClearingClass
-from offchain.market.replay import replay_sessions, unpack_result
+from offchain.market.replay import pack_result, replay_sessions, unpack_result
 from tests.offchain.market.session import TERMS
 
 CONNECTION, TRADER, OPERATOR = b"\x01" * 32, "0x" + "22" * 20, "0x" + "33" * 20
@@ -25,18 +25,6 @@ def opened() -> Event:
 def submitted(bundle: bytes = BUNDLE, sequence: int = 1) -> Event:
     arguments = {"connectionId": CONNECTION, "trader": TRADER, "sequence": sequence, "bundle": bundle, "escrow": 7}
     return event("BundleSubmitted", **arguments)
-
-
-def packed(result: Clearing) -> int:
-    fields = (
-        *((result.kind, 4), (result.low_tick, 12), (result.high_tick, 12), (result.sell_tick, 12)),
-        *((result.buy_tick, 12), (result.ration_numerator, 64), (result.ration_denominator, 64)),
-    )
-    word, shift = 0, 0
-    for value, width in fields:
-        word |= int(value) << shift
-        shift += width
-    return word | result.volume_wh << shift
 
 
 def test_replay_keeps_the_bundle_that_stands():
@@ -74,7 +62,7 @@ def test_replay_passes_over_events_of_other_contracts():
     ],
 )
 def test_unpack_result_reads_every_field(result):
-    assert unpack_result(TERMS.grid, packed(result)) == result
+    assert unpack_result(TERMS.grid, pack_result(result)) == result
 
 
 def test_replay_keeps_the_provisional_result_beside_the_final_one():
@@ -83,8 +71,8 @@ def test_replay_keeps_the_provisional_result_beside_the_final_one():
     session = replay_sessions(
         [
             opened(),
-            event("ProductCleared", product=2, isFinal=False, result=packed(first)),
-            event("ProductCleared", product=2, isFinal=True, result=packed(final)),
+            event("ProductCleared", product=2, isFinal=False, result=pack_result(first)),
+            event("ProductCleared", product=2, isFinal=True, result=pack_result(final)),
         ]
     )[1]
     assert (session.provisional[2], session.results[2]) == (first, final)
