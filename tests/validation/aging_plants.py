@@ -1,6 +1,8 @@
 """Photovoltaic plants that lose a known share a year, with soiling, outages and faults on top."""
 
+import hashlib
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,37 @@ from offchain.domain.isp import MarketDay, isp_start
 
 PLANT = PvPlant(48.1, 11.6, 10_000, altitude_m=500, inverter_w=9_000)
 FIRST_DAY = date(2016, 1, 1)
+
+
+class Case(NamedTuple):
+    """A plant of :func:`daily_index`: change per year as a share, years of data, seed of what happens to it."""
+
+    rate: float
+    years: int
+    seed: int
+
+
+CASES = [Case(rate, years, seed) for rate, years in ((-0.007, 3), (-0.007, 6), (-0.02, 5), (0.0, 8)) for seed in (1, 2)]
+"""Compared with RdTools, see ``references/``."""
+
+
+def case_index(case: Case) -> Performance:
+    """Daily performance of a case."""
+    return daily_index(case.rate, case.years, np.random.default_rng(case.seed))
+
+
+def complete_index(rate: float, years: int = 5, seed: int = 1) -> Performance:
+    """A plant without outages, faults and soiling: every day counts."""
+    days = int(365.25 * years)
+    age = np.arange(days) / 365.25
+    noise = np.random.default_rng(seed).normal(0, 0.01, days)
+    index = (1 + rate * age) * (1 + 0.03 * np.cos(2 * np.pi * age)) * (1 + noise)
+    return Performance(tuple(FIRST_DAY + timedelta(days=i) for i in range(days)), index, {})
+
+
+def fingerprint(values: np.ndarray) -> str:
+    """SHA-256 of values to six digits: were both libraries given the same?"""
+    return hashlib.sha256(np.round(values, 6).astype("<f8").tobytes()).hexdigest()
 
 
 def soiling(days: int, rng: np.random.Generator, *, per_day: float = 0.0015, cleaned: float = 0.05) -> np.ndarray:
