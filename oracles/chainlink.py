@@ -8,6 +8,8 @@ import logging
 import threading
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
+
 from offchain.chain.client import Chain
 from offchain.chain.contracts import Suite
 from offchain.chain.events import Event
@@ -16,8 +18,8 @@ from offchain.chain.record import DeploymentRecord
 from offchain.chain.signers import TransactionSigner
 from offchain.chain.transactions import TransactionQueue
 from offchain.store import Store
-from offchain.store.batches import BatchKind, BatchStatus, recent_batches
-from offchain.store.outbox import dead_letters, revive
+from offchain.store.batches import BatchKind, BatchStatus, recent_batches, reopen_batches
+from offchain.store.outbox import dead_letters, reopen, revive
 from oracles.alarms import Alarms
 from oracles.anchoring import LEDGER, QueuedAnchor
 from oracles.batching import anchor_topic
@@ -33,6 +35,7 @@ REVIVE_EVERY_S = 3_600
 """What the chain refused is tried again this often: a role may be back, a bond posted, a pause over."""
 FOLLOW_S = 4 * 86_400
 """Orders of events older than this are of days that are over."""
+DEEP_REORG = "deep reorg"
 REJECTED = 2
 """``IMeteringLedger.BatchStatus.Rejected``."""
 
@@ -77,6 +80,7 @@ class ChainLink:
             self._store.engine,
             confirmations=config.confirmations,
             bump_after_s=self._site.publishing.bump_after_s,
+            vanished=self._take_back,
         )
         anchor = QueuedAnchor(suite, self.queue, confirmations=config.confirmations)
         self._publisher = Publisher(self._store, anchor, self._clock)
@@ -106,6 +110,8 @@ class ChainLink:
         if now - self._revived_at >= REVIVE_EVERY_S:
             self._revived_at = now
             self._revive(now)
+        if not report.waiting and not self.queue.open():
+            self._alarms.clear(DEEP_REORG, "chain")
         self._watch_nodes()
         return report
 
@@ -138,6 +144,13 @@ class ChainLink:
             else:
                 self._alarms.clear("batch rejected", subject)
                 self._alarms.clear("batch not on chain", subject)
+
+    def _take_back(self, connection: Connection, hashes: list[str]) -> None:
+        """A reorg deeper than the confirmations: what it took out is on its way again, and not on chain until then."""
+        ids = reopen_batches(connection, hashes)
+        reopen(connection, anchor_topic(self._operator.address), ids, now=unix(self._clock))
+        text = f"{len(ids)} batches that were final are gone and sent again; raise chain.confirmations"
+        self._alarms.set(DEEP_REORG, "chain", text)
 
     def _revive(self, now: int) -> None:
         topic = anchor_topic(self._operator.address)

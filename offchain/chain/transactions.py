@@ -3,7 +3,8 @@
 A transaction keeps its nonce for life. It is signed and stored, then broadcast; after a crash the stored bytes are
 broadcast again, which the chain takes once. One that waits too long is replaced under the same nonce at a higher fee,
 so that of all its variants one is mined at most, and those behind it go on. Final is what has ``confirmations`` blocks
-on top; what a reorg takes out before that is broadcast again.
+on top; what a reorg takes out before that is broadcast again. Should a deeper one take out what was final, it is open
+again: its nonce is free on the new branch, and the same bytes go there.
 
 One program sends for a signer. Should another have used a nonce, the transaction gets a new one when, and only when,
 the foreign one is as deep as a final one: until then both could still be mined.
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Engine,
     Integer,
     LargeBinary,
@@ -27,6 +29,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    delete,
     func,
     insert,
     select,
@@ -79,6 +82,13 @@ _attempts = Table(
     Column("sent_at", BigInteger, nullable=False),
     Column("head", BigInteger, nullable=False),
 )
+_mined = Table(
+    "chain_mined",
+    _metadata,
+    Column("transaction_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_number", BigInteger, nullable=False, index=True),
+    Column("block_hash", String(66), nullable=False),
+)
 
 
 class TransactionStatus(StrEnum):
@@ -107,6 +117,8 @@ class QueuedTransaction(NamedTuple):
 
 _COLUMNS = [_transactions.c[name] for name in QueuedTransaction._fields]
 
+Vanished = Callable[[Connection, list[str]], None]
+
 
 class TransactionQueue:
     """The transactions of one signer on one chain, in the order of their nonces.
@@ -114,13 +126,15 @@ class TransactionQueue:
     Parameters
     ----------
     engine : sqlalchemy.Engine
-        Database; the tables ``chain_transactions`` and ``chain_attempts`` are made if missing.
+        Database; the tables ``chain_transactions``, ``chain_attempts`` and ``chain_mined`` are made if missing.
     confirmations : int
         Blocks on top of a transaction before it is final; 0 where blocks are final at once.
     bump_after_s : float
         How long a transaction may wait before its fee is raised [s]; doubles with every raise.
     clock : callable
         Time [UTC s].
+    vanished : callable, optional
+        Told all hashes of transactions that were final and are open again, in the database transaction that says so.
     """
 
     def __init__(
@@ -132,6 +146,7 @@ class TransactionQueue:
         confirmations: int = 0,
         bump_after_s: float = 30,
         clock: Callable[[], float] = time.time,
+        vanished: Vanished | None = None,
     ):
         self.chain = chain
         self.signer = signer
@@ -139,6 +154,7 @@ class TransactionQueue:
         self._confirmations = confirmations
         self._bump_after_s = bump_after_s
         self._clock = clock
+        self._vanished = vanished
         self._lock = threading.RLock()
         self._displaced_once: set[int] = set()
         _metadata.create_all(engine)
@@ -207,6 +223,7 @@ class TransactionQueue:
             How many became final.
         """
         with self._lock:
+            self._take_back()
             waiting = self.open()
             if not waiting:
                 return 0
@@ -246,6 +263,40 @@ class TransactionQueue:
         }
         return head, 0 if isinstance(count, RpcError) else int(count, 16), receipts
 
+    def _take_back(self) -> None:
+        """Open again what was final in blocks that are not of the chain any more.
+
+        Blocks hold on to those below them, so one request is enough while nothing has happened. A node that does not
+        have the block yet says nothing. One of another branch does no harm: on the true one the nonce is used up, and
+        the receipt is found again.
+        """
+        query = (
+            select(_mined)
+            .join(_transactions, _transactions.c.id == _mined.c.transaction_id)
+            .where(_transactions.c.chain_id == self.chain.chain_id, _transactions.c.sender == self.signer.address)
+            .order_by(_mined.c.block_number.desc())
+        )
+        gone, hashes = [], {}
+        with self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=100).execute(query):
+                number = row.block_number
+                if number not in hashes:
+                    block = self.chain.request("eth_getBlockByNumber", hex(number), False)
+                    hashes[number] = row.block_hash if block is None else block["hash"]
+                if hashes[number] == row.block_hash:
+                    break
+                gone.append(row.transaction_id)
+        if not gone:
+            return
+        tried = [attempt.tx_hash for attempts in self._attempts_of(gone).values() for attempt in attempts]
+        log.error("a reorg took out %d transactions that were final; they are sent again", len(gone))
+        with self._engine.begin() as connection:
+            connection.execute(delete(_mined).where(_mined.c.transaction_id.in_(gone)))
+            reopened = update(_transactions).where(_transactions.c.id.in_(gone))
+            connection.execute(reopened.values(status=TransactionStatus.OPEN))
+            if self._vanished is not None:
+                self._vanished(connection, tried)
+
     def _finish(self, transaction: QueuedTransaction, receipt: dict[str, Any]) -> None:
         ok = int(receipt["status"], 16) == 1
         status = TransactionStatus.CONFIRMED if ok else TransactionStatus.REVERTED
@@ -255,6 +306,9 @@ class TransactionQueue:
                 .where(_transactions.c.id == transaction.id)
                 .values(status=status, tx_hash=receipt["transactionHash"], error=None)
             )
+            number = int(receipt["blockNumber"], 16)
+            row = {"transaction_id": transaction.id, "block_number": number, "block_hash": receipt["blockHash"]}
+            connection.execute(insert(_mined).values(row))
 
     def _displaced(self, transaction: QueuedTransaction, head: int) -> None:
         # Seen twice before it is believed: the node may have mined it between counting and answering.

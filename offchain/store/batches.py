@@ -108,6 +108,14 @@ def set_batch_status(connection: Connection, batch_id: int, status: BatchStatus,
     )
 
 
+def reopen_batches(connection: Connection, transactions: Sequence[str]) -> list[int]:
+    """Batches that were confirmed by one of these transactions count as sent again; their ids."""
+    found = select(batches.c.id).where(batches.c.tx.in_(transactions), batches.c.status == BatchStatus.CONFIRMED)
+    ids = list(connection.scalars(found))
+    connection.execute(update(batches).where(batches.c.id.in_(ids)).values(status=BatchStatus.SENT))
+    return ids
+
+
 def batches_with_status(connection: Connection, kind: BatchKind, status: BatchStatus) -> list[Batch]:
     query = select(*_BATCH_COLUMNS).where(batches.c.kind == kind, batches.c.status == status).order_by(batches.c.id)
     return [_batch(row) for row in connection.execute(query)]

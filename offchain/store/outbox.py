@@ -1,5 +1,6 @@
 """Outbox: work that must be done exactly once, written in the same transaction as what it is about."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, case, func, select, update
@@ -70,6 +71,12 @@ def mark_dead(connection: Connection, item_id: int, error: str) -> None:
     connection.execute(
         update(outbox).where(outbox.c.id == item_id).values(attempts=outbox.c.attempts + 1, last_error=error, dead=True)
     )
+
+
+def reopen(connection: Connection, topic: str, subject_ids: Sequence[int], *, now: int) -> None:
+    """Take up again what was done and has come undone."""
+    done = outbox.c.topic == topic, outbox.c.subject_id.in_(subject_ids), outbox.c.done_at.is_not(None)
+    connection.execute(update(outbox).where(*done).values(done_at=None, next_attempt=now))
 
 
 def revive(connection: Connection, item_id: int, *, now: int) -> None:

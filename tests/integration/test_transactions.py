@@ -2,6 +2,7 @@
 
 submitted → mined, final after enough blocks; same key → once; reverted → nothing written; when mined → said so
 killed before broadcasting → sent after the restart; stuck → fee raised, those behind go on; reorg → again
+deeper reorg → open again, told, sent again, once; a node that is behind or of another branch → no harm
 nonce used by another program → new nonce once that is final, never both; no funds → waits, goes on when there are some
 """
 
@@ -164,6 +165,70 @@ def test_advance_sends_again_when_a_reorg_took_it_out(queue, chain, sender):
         mine(chain)
     assert queue.advance() + (queue.by_key("a").status is CONFIRMED) >= 1
     assert pings(chain, sender) == [1]
+
+
+@pytest.fixture
+def final(chain, sender, engine, clock):
+    """A queue with two transactions that are final, and the hashes of those that it says have vanished."""
+    vanished = []
+    queue = TransactionQueue(
+        chain, sender, engine, confirmations=2, clock=clock, vanished=lambda _, hashes: vanished.extend(hashes)
+    )
+    mine(chain, 10)
+    for number in range(2):
+        queue.submit(str(number), ping(number))
+    mine(chain, 3)
+    assert queue.advance() == 2
+    return queue, vanished
+
+
+def states(queue):
+    return [queue.by_key(str(number)).status for number in range(2)]
+
+
+def test_advance_sends_again_what_was_final_when_a_reorg_is_deeper_than_the_confirmations(final, chain, sender):
+    queue, vanished = final
+    hashes = {queue.by_key(str(number)).tx_hash for number in range(2)}
+    chain.request("anvil_reorg", 8, [])
+    assert pings(chain, sender) == []
+    mine(chain)
+    queue.advance()
+    assert (states(queue), set(vanished)) == ([OPEN, OPEN], hashes)
+    mine(chain, 3)
+    queue.advance()
+    assert (states(queue), pings(chain, sender)) == ([CONFIRMED, CONFIRMED], [0, 1])
+    queue.advance()
+    assert len(vanished) == 2
+
+
+def test_advance_opens_only_what_is_above_the_common_block_when_a_reorg_is_deep(final, chain, sender):
+    queue, vanished = final
+    mine(chain, 10)
+    queue.submit("2", ping(2))
+    mine(chain, 3)
+    queue.advance()
+    chain.request("anvil_reorg", 6, [])
+    mine(chain)
+    queue.advance()
+    assert (states(queue), len(vanished)) == ([CONFIRMED, CONFIRMED], 1)
+    mine(chain, 3)
+    queue.advance()
+    assert pings(chain, sender) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("told", "reopened"), [(None, 0), ({"hash": "0x" + "ee" * 32}, 2)], ids=["behind", "branch"])
+def test_advance_does_no_harm_when_a_node_is_behind_or_of_another_branch(
+    final, chain, sender, monkeypatch, told, reopened
+):
+    queue, vanished = final
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, "request", lambda method, *_: told)
+        queue._take_back()
+    assert len(vanished) == reopened
+    for _ in range(2):
+        queue.advance()
+        mine(chain, 3)
+    assert (states(queue), pings(chain, sender)) == ([CONFIRMED, CONFIRMED], [0, 1])
 
 
 def test_advance_takes_a_new_nonce_when_another_program_used_it_and_that_is_final(queue, chain, sender):
