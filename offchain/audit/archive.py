@@ -39,6 +39,7 @@ class Archive:
             for batch, days in records.batches
             if batch.kind == BatchKind.DAY
         }
+        self._documents = {(document.kind, document.key): document.content for document in records.documents}
         self._proven_batch = lru_cache(None)(self._prove_batch)
         self._proven_commitment = lru_cache(None)(self._prove_commitment)
         self._reading_signer = lru_cache(None)(self._recover_reading)
@@ -86,6 +87,11 @@ class Archive:
         if not self.reading_signed(row):
             return "not signed by the device"
         return row.import_wh, row.export_wh
+
+    def document(self, kind: str, key: bytes) -> bytes | None:
+        """Document under its hash; ``None`` when the store has none, or another content under that key."""
+        content = self._documents.get((kind, key))
+        return content if content is not None and keccak(content) == key else None
 
     # -------------------------------------------------------------------------------- signatures
 

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 from eth_abi import encode
 from eth_hash.auto import keccak
 
-from offchain.audit.model import AgreementStatus, FlexOrder, FlexOrderStatus, Model, OfferStatus, ProsumerOrder
+from offchain.audit.model import (
+    NOBODY,
+    AgreementStatus,
+    FlexOrder,
+    FlexOrderStatus,
+    Model,
+    OfferStatus,
+    ProsumerOrder,
+)
 from offchain.audit.ports import Getter, Query
 from offchain.audit.report import Checks
 from offchain.domain.curves import pack_quantities
@@ -294,6 +302,16 @@ def _market_modules(model: Model) -> Iterator[Expectation]:
     for staker, stake in model.stakes.items():
         expected = {"amount": stake.amount, "since": stake.since, "boundUntil": stake.bound_until}
         yield Expectation("balances", Query("SettlementProposer", "stakeOf", (staker,)), expected)
+    for session_id, proposals in model.proposals.items():
+        latest = proposals[-1]
+        expected = {
+            "proposer": NOBODY if latest.fallen_at else latest.proposer,
+            "proposedAt": latest.proposed_at,
+            "openChallenges": latest.open_challenges,
+            "number": latest.number,
+            "root": latest.root,
+        }
+        yield Expectation("states", Query("SettlementProposer", "proposalOf", (session_id,)), expected)
 
 
 def _standby_hash(order: FlexOrder) -> bytes:

@@ -15,6 +15,7 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import Direction
 from offchain.market.replay import SessionRecord
 
+NOBODY = "0x" + "0" * 40
 FIRST_DIRECT_GROUP = 1 << 63
 """Group ids of direct control start here; those below are flex orders."""
 
@@ -338,6 +339,36 @@ class Candidate:
 
 
 @dataclass(slots=True)
+class Proposal:
+    """Batch of outcomes that was published for a session."""
+
+    number: int
+    proposer: str
+    proposed_at: int
+    root: bytes
+    leaf_count: int
+    data_hash: bytes
+    turn: int
+    open_challenges: int = 0
+    fallen_at: int = 0
+    """When it was proven false [UTC s]; 0 while it stands."""
+    claimed: dict[bytes, bytes] = field(default_factory=dict)
+    """Leaves of the claimed outcomes by connection."""
+
+
+@dataclass(slots=True)
+class Challenge:
+    """An outcome of a proposal that somebody questioned."""
+
+    session_id: int
+    proposal_number: int
+    challenger: str
+    connection_id: bytes
+    answer_by: int
+    open: bool = True
+
+
+@dataclass(slots=True)
 class Model:
     """Everything the events tell."""
 
@@ -387,6 +418,9 @@ class Model:
     """Of settlement proposers."""
     draws: defaultdict[int, dict[str, Candidate]] = field(default_factory=lambda: defaultdict(dict))
     """Candidates by session, in the order of their commitments."""
+    proposals: dict[int, list[Proposal]] = field(default_factory=dict)
+    """Batches of outcomes by session, in the order of their numbers."""
+    challenges: dict[int, Challenge] = field(default_factory=dict)
     producer_classes: dict[bytes, int] = field(default_factory=dict)
     """What connections produce with."""
     certificates: Counter[tuple[int, str]] = field(default_factory=Counter)

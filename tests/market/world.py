@@ -82,8 +82,10 @@ class Trader:
 class MarketWorld:
     """Deployed once, rolled back by :meth:`LocalEvm.rolled_back`."""
 
+    make_evm = LocalEvm
+
     def __init__(self):
-        self.evm = LocalEvm(OPENING)
+        self.evm = self.make_evm(OPENING)
         self.admin, self.registrar, self.dso, self.operator, self.outsider, self.module = (
             Trader(name) for name in ("admin", "registrar", "dso", "operator", "outsider", "module")
         )

@@ -45,6 +45,7 @@ class LocalEvm:
         code = self._artifacts[name]["bytecode"][2:] + self.codec.encode_constructor(name, arguments).hex()
         address = checksum(self._evm.deploy(sender, bytes.fromhex(code)))
         self._names[address] = name
+        self._take_events()
         return Deployed(self, name, address)
 
     def call(self, contract: "Deployed", function: str, arguments: tuple, sender: str) -> Any:
@@ -55,8 +56,8 @@ class LocalEvm:
         ContractRevertedError
             With the error's name and its arguments by field.
         """
-        self.events = []
         data = self.codec.encode_call(contract.name, function, arguments)
+        self.events = []
         try:
             output = self._evm.message_call(sender, contract.address, calldata=data)
         except RuntimeError as exc:
@@ -64,13 +65,20 @@ class LocalEvm:
             if found is None:
                 raise AssertionError(f"{contract.name}.{function}: {exc}") from exc
             raise self.codec.decode_error(contract.name, function, bytes.fromhex(found[1])) from None
+        self._take_events()
+        return self.codec.decode_result(contract.name, function, output, len(arguments))
+
+    def _take_events(self) -> None:
+        self.events = []
         for log in self._evm.result.logs:
             topics, body = log.data
-            decoded = self.codec.decode_log(
-                self._names[checksum(log.address)], [bytes(topic) for topic in topics], bytes(body)
-            )
+            address = checksum(log.address)
+            decoded = self.codec.decode_log(self._names[address], [bytes(topic) for topic in topics], bytes(body))
             self.events.append(decoded)
-        return self.codec.decode_result(contract.name, function, output, len(arguments))
+            self._record(address, *decoded)
+
+    def _record(self, address: str, name: str, arguments: dict[str, Any]) -> None:
+        """Told every event, for whoever keeps them."""
 
     def event(self, name: str) -> dict[str, Any]:
         """Arguments of the one event of that name in the last call."""

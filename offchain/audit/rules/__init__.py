@@ -11,6 +11,7 @@ from offchain.audit.rules import (
     ledger,
     market,
     metering,
+    proposals,
     proposer,
     registry,
     settlement,
@@ -29,6 +30,7 @@ HANDLERS = (
     | energy_market.HANDLERS
     | trading_rules.HANDLERS
     | proposer.HANDLERS
+    | proposals.HANDLERS
 )
 
 OF_EVERY_CONTRACT = {

@@ -23,9 +23,8 @@ from offchain.audit.market_verdicts import (
     trades,
     volume_wh,
 )
-from offchain.audit.model import BatchStatus, Role
+from offchain.audit.model import NOBODY, BatchStatus, Role
 from offchain.audit.replay import Handler, Replay, at
-from offchain.audit.rules.registry import NOBODY
 from offchain.audit.rules.trading_rules import check_placed_by_rule
 from offchain.chain.events import Event
 from offchain.domain.errors import DomainError
@@ -227,7 +226,10 @@ def trader_settled(replay: Replay, event: Event) -> None:
     due = times.delivery_end if args["metered"] else times.settle_by
     replay.rule(SETTLEMENT, "time of settlement", where, event.timestamp >= due, f"from {due}", event.timestamp)
     claimed = Outcome(*args["outcome"].values())
-    metered = metered_of(replay, event, session, where) if args["metered"] else _nothing_metered(session)
+    if args["metered"]:
+        metered = metered_of(replay, session, args["connectionId"], event.timestamp, where)
+    else:
+        metered = [Metered(0, 0, True)] * session.terms.period_count
     due_payout = check_outcome(replay, session, record.connection_id, metered, claimed, where)
     replay.pay(pot_of(replay, session.id), record.trader, due_payout)
 
@@ -338,6 +340,13 @@ def trades_of(replay: Replay, session: SessionRecord, connection_id: bytes) -> d
     return trades(session.results, replay.model.books[session.id].orders.get(connection_id, []))
 
 
+def outcome_by_meters(
+    replay: Replay, session: SessionRecord, connection_id: bytes, metered: Sequence[Metered]
+) -> tuple[Outcome, list[int]]:
+    """Outcome of a bundle, and its delivered energy by product [Wh]."""
+    return outcome(session.terms, session.rates, trades_of(replay, session, connection_id), metered)
+
+
 def check_outcome(
     replay: Replay,
     session: SessionRecord,
@@ -351,7 +360,7 @@ def check_outcome(
     if metered is None or session.rates is None:
         replay.money.injected_due[key] = replay.money.injected_found.get(key, [])
         return found.payout
-    expected, injected_wh = outcome(session.terms, session.rates, trades_of(replay, session, connection_id), metered)
+    expected, injected_wh = outcome_by_meters(replay, session, connection_id, metered)
     replay.checks.equal(SETTLEMENT, "outcome", where, asdict(expected), asdict(found))
     replay.money.injected_due[key] = injected_wh if any(injected_wh) else []
     return expected.payout
@@ -366,14 +375,11 @@ def _orders(replay: Replay, session: SessionRecord, bundle: bytes, where: str) -
         return []
 
 
-def _nothing_metered(session: SessionRecord) -> list[Metered]:
-    return [Metered(0, 0, True)] * session.terms.period_count
-
-
-def metered_of(replay: Replay, event: Event, session: SessionRecord, where: str) -> list[Metered] | None:
-    """Metered periods of a connection by the latest batches that were usable; ``None`` when evidence is missing."""
+def metered_of(
+    replay: Replay, session: SessionRecord, connection_id: bytes, as_of: int, where: str
+) -> list[Metered] | None:
+    """Metered periods of a connection by the batches that were usable at a time; ``None`` when evidence is missing."""
     model, terms = replay.model, session.terms
-    connection_id = event.args["connectionId"]
     first, count = session.first_isp, terms.isps_per_period * terms.period_count
     importing, exporting, known, covered = [0] * count, [0] * count, [False] * count, [False] * count
     window = replay.setting("MeteringLedger", "challengeWindow")
@@ -381,9 +387,9 @@ def metered_of(replay: Replay, event: Event, session: SessionRecord, where: str)
         if meter.connection_id != connection_id:
             continue
         for (operator, day_first), versions in model.batches.items():
-            batch = versions[-1]
+            batch = next((b for b in reversed(versions) if b.anchored_at <= as_of), versions[0])
             overlaps = day_first < first + count and first < day_first + batch.isp_count
-            usable = batch.status is BatchStatus.ANCHORED and event.timestamp >= batch.anchored_at + window
+            usable = batch.status is BatchStatus.ANCHORED and as_of >= batch.anchored_at + window
             if operator != meter.operator or not overlaps or not usable:
                 continue
             day = replay.archive.metered_day(operator, meter_id, day_first, batch.version)

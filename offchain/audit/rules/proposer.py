@@ -10,9 +10,8 @@ from typing import NamedTuple
 from eth_abi import encode
 from eth_hash.auto import keccak
 
-from offchain.audit.model import Candidate, Stake
+from offchain.audit.model import NOBODY, Candidate, Stake
 from offchain.audit.replay import Replay, at
-from offchain.audit.rules.registry import NOBODY
 from offchain.chain.events import Event
 from offchain.market.replay import SessionRecord
 

@@ -1,6 +1,7 @@
 """Participants, grid, meters, modules and tokens: who may act, and on what."""
 
 from offchain.audit.model import (
+    NOBODY,
     CongestionPoint,
     Connection,
     Meter,
@@ -13,7 +14,6 @@ from offchain.chain.events import Event
 from offchain.domain.isp import SECONDS_PER_ISP
 
 SUBJECT = "registries"
-NOBODY = "0x" + "0" * 40
 
 
 def participant_registered(replay: Replay, event: Event) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from offchain.audit.model import (
     FIRST_DIRECT_GROUP,
+    NOBODY,
     BatchStatus,
     FlexOrderStatus,
     Group,
@@ -13,7 +14,6 @@ from offchain.audit.model import (
     day_end,
 )
 from offchain.audit.replay import Replay, at
-from offchain.audit.rules.registry import NOBODY
 from offchain.audit.verdicts import Sums, Verdict, flex_order_money, sums_of, sums_without_day, verdict_of
 from offchain.chain.events import Event
 from offchain.domain.units import Direction

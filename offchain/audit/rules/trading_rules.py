@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from offchain.audit.market_verdicts import Order
-from offchain.audit.model import Commitment, CommitmentKind, TradingRule
+from offchain.audit.model import NOBODY, Commitment, CommitmentKind, TradingRule
 from offchain.audit.replay import Replay, at
-from offchain.audit.rules.registry import NOBODY
 from offchain.chain.events import Event
 from offchain.domain.isp import ISPS_PER_HOUR
 from offchain.domain.units import share_down
