@@ -28,6 +28,9 @@ CountryOption = Annotated[str, typer.Option(help="Public holidays: country or co
 SiteOption = Annotated[str | None, typer.Option(help="Latitude,longitude in degrees: for photovoltaics.")]
 SeedOption = Annotated[int, typer.Option(help="The same seed gives the same forecast.", min=0)]
 WorkersOption = Annotated[int, typer.Option(help="Processes.", min=1)]
+ClusterOption = Annotated[
+    str | None, typer.Option(help="Scheduler of a Dask cluster instead of processes, such as tcp://10.0.0.5:8786.")
+]
 ModelsOption = Annotated[Path, typer.Option(help="Folder of the trained models.")]
 OutOption = Annotated[Path | None, typer.Option(help="File to write: .csv, .json or .parquet.")]
 PlotOption = Annotated[Path | None, typer.Option(help="Picture to draw, for example forecast.png.")]
@@ -91,6 +94,7 @@ def predict(
     site: SiteOption = None,
     seed: SeedOption = 1,
     workers: WorkersOption = 1,
+    cluster: ClusterOption = None,
     out: OutOption = None,
     record: Annotated[
         Path | None, typer.Option(help="Where to keep the record of the run that `verify` needs (without --name).")
@@ -118,7 +122,7 @@ def predict(
         forecast = predict_with(model, panel, issued_s)
         many = ManyForecasts([forecast], [model], forecast.problems)
     else:
-        with progress_bars(quiet) as progress, _executor(workers) as executor:
+        with progress_bars(quiet) as progress, _executor(workers, cluster) as executor:
             run, many = run_forecast(
                 panel,
                 horizon_of(horizon),
@@ -240,6 +244,7 @@ def verify(
     country: CountryOption = "DE",
     site: SiteOption = None,
     workers: WorkersOption = 1,
+    cluster: ClusterOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -260,7 +265,7 @@ def verify(
         )
     if not differences:
         panel = _panel(data, run.target, zone, country, site, quiet)
-        with progress_bars(quiet) as progress, _executor(workers) as executor:
+        with progress_bars(quiet) as progress, _executor(workers, cluster) as executor:
             differences = verify_run(run, panel, executor=executor, progress=progress)
     answer = {
         "run_sha256": run.digest().hex(),
@@ -307,11 +312,13 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _executor(workers: int):
+def _executor(workers: int, cluster: str | None):
     from contextlib import nullcontext
 
-    from offchain.forecasting.parallel import InProcess, process_pool
+    from offchain.forecasting.parallel import InProcess, dask_cluster, process_pool
 
+    if cluster is not None:
+        return dask_cluster(cluster)
     return process_pool(workers) if workers > 1 else nullcontext(InProcess())
 
 

@@ -8,11 +8,11 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from offchain.domain.errors import DomainError
+from offchain.domain.errors import DomainError, TransientError
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.forecasting.experts import Settings
 from offchain.forecasting.forecast import Forecast
@@ -21,8 +21,12 @@ from offchain.forecasting.horizons import Horizon
 from offchain.forecasting.panel import Panel
 from offchain.forecasting.weather import Weather
 
+if TYPE_CHECKING:
+    from dask.distributed import Client
+
 PART = 500
 """Series of one part at most."""
+CLUSTER_TIMEOUT_S = 10
 
 
 class Pending(Protocol):
@@ -55,6 +59,29 @@ class InProcess:
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """Processes of this machine; started afresh, because forked ones may inherit locks of threads."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def dask_cluster(address: str) -> "Client":
+    """Client of a Dask cluster whose scheduler listens at ``address``, for example ``tcp://10.0.0.5:8786``.
+
+    Its workers need this program in the same version. Leaving the ``with`` block of the client disconnects; the
+    cluster stays.
+
+    Raises
+    ------
+    DomainError
+        The Dask packages are not installed.
+    TransientError
+        No scheduler answers at the address.
+    """
+    try:
+        from dask.distributed import Client
+    except ImportError as exc:
+        raise DomainError("Dask is not installed", hint="pip install 'gridpact[dask]'") from exc
+    try:
+        return Client(address, timeout=CLUSTER_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as exc:
+        raise TransientError(f"no Dask scheduler at {address}: {exc}", hint="start it: dask scheduler") from exc
 
 
 @dataclass(frozen=True)

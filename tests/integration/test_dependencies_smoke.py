@@ -286,6 +286,13 @@ def check_lightgbm():
     assert abs(model.predict([[100.0]])[0] - 300) < 30
 
 
+def check_dask():
+    from dask.distributed import Client
+
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        assert client.submit(sum, [40, 2]).result() == 42
+
+
 def check_matplotlib():
     from io import BytesIO
 
