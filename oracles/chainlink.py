@@ -26,6 +26,7 @@ from oracles.batching import anchor_topic
 from oracles.clock import Clock, SteadyClock, unix
 from oracles.config import SiteConfig
 from oracles.publisher import Publisher, PublishReport
+from oracles.regimes import EVENTS as REGIME_EVENTS
 from oracles.registration import OnChain, look_up
 from oracles.steering import EVENTS
 
@@ -116,10 +117,11 @@ class ChainLink:
         return report
 
     def follow(self) -> list[Event]:
-        """Events of the last days that schedules follow from."""
+        """Changes of regime, however old, and events of the last days that schedules follow from."""
         self.connect()
         self._indexer.sync()
-        return self._indexer.events(names=EVENTS, since=unix(self._clock) - FOLLOW_S)
+        regimes = self._indexer.events(names=REGIME_EVENTS)
+        return regimes + self._indexer.events(names=EVENTS, since=unix(self._clock) - FOLLOW_S)
 
     def look_up(self, meter_ids: Sequence[bytes]) -> dict[bytes, OnChain]:
         """What the chain says of meters."""

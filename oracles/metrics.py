@@ -47,6 +47,9 @@ class _SiteCollector:
         yield _gauge("devices", "Devices by step", "state", Counter(s.state for s in site.registration.steps.values()))
         jumped = isinstance(site.clock, SteadyClock) and site.clock.jumped
         yield _gauge("clock_jumped", "Whether the machine's clock is not believed", None, {"": jumped})
+        now_isp = unix(site.clock) // 900
+        regimes = {point.hex(): period.at(now_isp) for point, period in site.regimes().items()}
+        yield _gauge("grid_regime", "0 green, 1 yellow, 2 orange, 3 red", "congestion_point", regimes)
         if site.last_boundary is not None:
             yield _gauge(
                 "last_boundary_isp", "ISP at whose start meters were last read", None, {"": site.last_boundary}

@@ -53,6 +53,7 @@ class OnChain:
     end_isp: int
     connection_active: bool
     operator_in_order: bool
+    congestion_point: bytes = bytes(32)
 
 
 NOBODY = "0x" + "00" * 20
@@ -72,7 +73,14 @@ def look_up(suite: Suite, operator: str, meter_ids: Iterable[bytes]) -> dict[byt
     connections = suite.call_all([("GridRegistry", "connection", (meter["connectionId"],)) for meter in meters])
     in_order = has_role and bond >= minimum
     return {
-        meter_id: OnChain(meter["operator"], meter["deviceKey"], meter["endIsp"], connection["active"], in_order)
+        meter_id: OnChain(
+            meter["operator"],
+            meter["deviceKey"],
+            meter["endIsp"],
+            connection["active"],
+            in_order,
+            connection["congestionPointId"],
+        )
         for meter_id, meter, connection in zip(meter_ids, meters, connections, strict=True)
     }
 

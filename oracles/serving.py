@@ -4,6 +4,7 @@
 ``/health``                            200 and ``ok``, or 503 and the alarms that are on
 ``/metrics``                           Prometheus
 ``/live``, ``/live/{device}``          latest telemetry
+``/regimes``                           regime of the congestion points of the site, and why
 ``/batches``                           batches of the last days
 ``/data/{data hash}``                  bytes whose keccak-256 is the data hash on chain
 ``/proofs/{root}/{meter id}``          a meter's values, its signature and its Merkle proof
@@ -70,6 +71,18 @@ def application(site: "Site") -> web.Application:
         values = site.live.latest(request.match_info.get("device"))
         return web.json_response([value._asdict() for value in values])
 
+    async def regimes(_request: web.Request) -> web.Response:
+        now_isp = unix(site.clock) // 900
+        found = {
+            "0x" + point.hex(): {
+                "regime": period.at(now_isp).name.lower(),
+                "until_isp": period.until_isp,
+                "reason": period.reason,
+            }
+            for point, period in site.regimes().items()
+        }
+        return web.json_response(found)
+
     async def batches(_request: web.Request) -> web.Response:
         first_isp = unix(site.clock) // 900 - 96 * SHOWN_DAYS
         with site.store.read() as connection:
@@ -103,6 +116,7 @@ def application(site: "Site") -> web.Application:
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/live", live)
     app.router.add_get("/live/{device}", live)
+    app.router.add_get("/regimes", regimes)
     app.router.add_get("/batches", batches)
     app.router.add_get("/data/{hash}", data)
     app.router.add_get("/proofs/{root}/{meter}", proof)

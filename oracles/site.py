@@ -33,6 +33,7 @@ from oracles.keys import SiteKeys, open_operator
 from oracles.limits import RateLimit
 from oracles.live import LiveChannel
 from oracles.pipeline import IngestReport, MeteringPipeline, Value
+from oracles.regimes import RegimePeriod
 from oracles.registration import DeviceState, Registration
 from oracles.serving import serving
 from oracles.sources.port import EventSource, ExternalValue
@@ -105,6 +106,7 @@ class Site:
         self.restarts: Counter[str] = Counter()
         self.last_boundary: int | None = None
         self.chain_seen_at: int | None = None
+        self.congestion_points: frozenset[bytes] = frozenset()
         self.port: int | None = None
         self._sources = dict(sources or {})
         self._open_days: set[MarketDay] = set()
@@ -310,8 +312,16 @@ class Site:
 
     # ------------------------------------------------------------------ devices and order in the house
 
+    def regimes(self) -> dict[bytes, RegimePeriod]:
+        """Regime of each congestion point that has meters of this site, where the DSO has ever set one."""
+        known = {} if self.steering is None else self.steering.regimes
+        return {point: period for point, period in known.items() if point in self.congestion_points}
+
     async def _look_up(self) -> None:
         seen = await asyncio.to_thread(self.chain.look_up, list(self.registration.steps))
+        self.congestion_points = frozenset(
+            state.congestion_point for state in seen.values() if any(state.congestion_point)
+        )
         await asyncio.to_thread(self.registration.see_chain, seen)
 
     async def _probe(self, devices: Devices) -> None:

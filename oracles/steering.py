@@ -1,7 +1,8 @@
 """From prosumer orders on chain to schedules that devices hold, and whether they follow them.
 
 What a meter has to do in a market day follows from the orders that are on chain for it now: ordered quantity less what
-standby took over, UP as less net consumption, DOWN as more; direct control is ordered the same way. Whenever that
+standby took over, UP as less net consumption, DOWN as more; direct control in an orange regime is ordered the same way,
+and a command says by whom and why. Whenever that
 changes (an order, a cancellation, a reassignment, a reorg that took one of them back) the whole schedule of the day is
 written down as a command and sent until the device holds it.
 """
@@ -36,13 +37,17 @@ from offchain.store.readings import ReadingRow
 from oracles.alarms import Alarms
 from oracles.clock import Clock, unix
 from oracles.downlink import Acknowledgement, Setpoints
+from oracles.regimes import RegimePeriod, regimes_of
 
 log = logging.getLogger(__name__)
 
 TOPIC = "downlink"
 ACKNOWLEDGE_WITHIN_S = 60
 LONGEST_PAUSE_S = 15
-EVENTS = ("ProsumerOrdered", "ProsumerOrderCancelled", "Reassigned")
+LONGEST_CAUSE = 64
+EVENTS = ("ProsumerOrdered", "ProsumerOrderCancelled", "Reassigned", "DirectControlUsed")
+FIRST_DIRECT_GROUP = 1 << 63
+"""Groups from here on are direct control events, see ``IFlexDispatch``."""
 
 
 class Downlink(Protocol):
@@ -115,6 +120,8 @@ class Steering:
         self._clock = clock
         self._alarms = alarms
         self._orders: dict[int, OrderState] = {}
+        self._direct: set[int] = set()
+        self.regimes: dict[bytes, RegimePeriod] = {}
 
     def learn(self, events: Sequence[Event]) -> int:
         """Take up everything that the chain says about orders now; returns how many schedules changed.
@@ -122,10 +129,12 @@ class Steering:
         Parameters
         ----------
         events : sequence of Event
-            All of :data:`EVENTS` that the chain has, oldest first; not only those that are new, since a reorg may
-            have taken some back.
+            All of :data:`EVENTS` and of ``regimes.EVENTS`` that the chain has, oldest first; not only those that are
+            new, since a reorg may have taken some back.
         """
         self._orders = orders_of(events, self._meter_ids)
+        self._note_direct_control(events)
+        self.regimes = regimes_of(events)
         now = unix(self._clock)
         schedules = self._schedules(now)
         changed = 0
@@ -137,11 +146,30 @@ class Steering:
                 held = commands_covering(connection, first_isp).get(meter_id)
                 if (held.powers_w if held else (0,) * len(powers_w)) == tuple(powers_w):
                     continue
-                cause = f"orders of day {first_isp}"
+                cause = self._cause(meter_id, first_isp)
                 command_id = add_command(connection, meter_id, first_isp, powers_w, cause, now=now)
                 enqueue(connection, f"command:{command_id}", TOPIC, command_id, now=now)
                 changed += 1
         return changed
+
+    def _note_direct_control(self, events: Iterable[Event]) -> None:
+        """Log who ordered directly and why, once, if it concerns meters of this site."""
+        own = {order.terms["groupId"] for order in self._orders.values()}
+        for event in events:
+            group_id = event.args.get("groupId")
+            if event.name == "DirectControlUsed" and group_id in own and group_id not in self._direct:
+                self._direct.add(group_id)
+                log.warning("direct control by %s: %s", event.args["dso"], event.args["reason"])
+
+    def _cause(self, meter_id: bytes, first_isp: int) -> str:
+        """Orders that a schedule follows from, for the record."""
+        day = {
+            order_id: order.terms["groupId"] >= FIRST_DIRECT_GROUP
+            for order_id, order in self._orders.items()
+            if (order.terms["meterId"], order.terms["dayFirstIsp"]) == (meter_id, first_isp)
+        }
+        words = "direct control, orders" if any(day.values()) else "orders"
+        return f"{words} {', '.join(map(str, day)) or 'taken back'}"[:LONGEST_CAUSE]
 
     def _schedules(self, now: int) -> dict[tuple[bytes, int], list[int]]:
         """Change of net consumption [W] per ISP, by meter and first ISP of the day, of days that are not over."""

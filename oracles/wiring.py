@@ -16,6 +16,7 @@ from oracles.config import (
 from oracles.coordinator import EndpointCoordinator
 from oracles.downlink import ModbusDownlink
 from oracles.downlink_charging import charging_downlinks
+from oracles.downlink_mqtt import mqtt_downlinks
 from oracles.sources.modbus import ModbusEndpoint
 from oracles.sources.port import EventSource, MeterSource
 from oracles.sources.register_map import load_register_map
@@ -51,6 +52,7 @@ async def open_devices(site: SiteConfig, clock: Clock) -> AsyncIterator[Devices]
                     stack.push_async_callback(source.aclose)
                 devices.events[name] = source
                 devices.downlinks.update(charging_downlinks(source, clock))
+                devices.downlinks.update(mqtt_downlinks(source, clock))
                 if isinstance(device, CsvDevice | ReplayDevice | ExternalDevice):
                     devices.unlimited.add(name)
                 continue

@@ -6,6 +6,9 @@ connection that was lost are dropped, because the broker may have given their nu
 
 Its last will, and its word while it is there, stand on a status topic of its own (``online``, ``offline``).
 
+Devices that are steered find their schedule, retained, on ``<topic>/schedule``, and say what they hold on
+``<topic>/held``: the same JSON object again. So a device that comes back has the newest schedule before anybody asks.
+
 Devices that publish no time can only be dated by the arrival of their messages. That needs a session that the broker
 does not keep (``keep_session = false``) in a source of its own: what was published during an absence is then gone, as
 nobody would know when it was measured.
@@ -18,7 +21,7 @@ import secrets
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 import orjson
@@ -28,7 +31,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from offchain.domain.errors import AdapterError, PermanentError, TransientError
 from oracles.clock import Clock, unix
-from oracles.sources.config import Secret, SitePath, Zone
+from oracles.sources.config import MeterId, Secret, SitePath, Zone
 from oracles.sources.delivery import Delivery, Value
 from oracles.sources.smx import SmxDecoder, SmxMeter
 from oracles.sources.telemetry import observations, stamp_of
@@ -90,6 +93,21 @@ class TelemetryTopic(BaseModel, extra="forbid", frozen=True):
     timezone: Zone
 
 
+class SteeredTopic(BaseModel, extra="forbid", frozen=True):
+    """Device that takes schedules for a meter; its topics begin with ``topic``."""
+
+    topic: str = Field(min_length=1, pattern=r"^[^+#]*[^+#/]$")
+    meter_id: MeterId
+
+    @property
+    def schedule(self) -> str:
+        return f"{self.topic}/schedule"
+
+    @property
+    def held(self) -> str:
+        return f"{self.topic}/held"
+
+
 class MqttConfig(BaseModel, extra="forbid", frozen=True):
     """An MQTT broker and what is published there.
 
@@ -118,11 +136,12 @@ class MqttConfig(BaseModel, extra="forbid", frozen=True):
     max_unstored: int = Field(default=10_000, ge=1)
     smx: tuple[SmxMeter, ...] = ()
     telemetry: tuple[TelemetryTopic, ...] = ()
+    steered: tuple[SteeredTopic, ...] = ()
 
     @model_validator(mode="after")
     def _complete(self) -> "MqttConfig":
-        if not self.smx and not self.telemetry:
-            raise ValueError("nothing to subscribe to: name at least one smx meter or telemetry topic")
+        if not self.smx and not self.telemetry and not self.steered:
+            raise ValueError("nothing to subscribe to: name at least one smx meter, telemetry topic or steered device")
         if self.password is not None and self.username is None:
             raise ValueError("a password needs a username")
         if self.keep_session and (undated := [meter.prefix for meter in self.smx if meter.dated_by == "arrival"]):
@@ -130,6 +149,7 @@ class MqttConfig(BaseModel, extra="forbid", frozen=True):
                 f"{undated[0]} is dated by arrival: that needs keep_session = false, in a source of its own"
             )
         names = [meter.prefix for meter in self.smx] + [entry.topic for entry in self.telemetry]
+        names += [entry.held for entry in self.steered]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"topic {twice[0]} is given twice")
         return self
@@ -165,6 +185,9 @@ class MqttSource:
         self._refused: Counter[str] = Counter()
         self._smx = {meter.prefix: SmxDecoder(meter) for meter in config.smx}
         self._telemetry = {entry.topic: entry for entry in config.telemetry}
+        self._held: dict[str, asyncio.Future[None] | None] = dict.fromkeys(entry.held for entry in config.steered)
+        self._expected: dict[str, object] = {}
+        self._client_now: Client | None = None
 
     @property
     def refused(self) -> Counter[str]:
@@ -181,6 +204,39 @@ class MqttSource:
 
     def taken(self, count: int) -> None:
         self._delivery.taken(count)
+
+    async def hand_over(self, device: SteeredTopic, schedule: Mapping[str, object]) -> None:
+        """Give a device its schedule; returns when the device has said that it holds it. Safe to repeat.
+
+        Raises
+        ------
+        TransientError
+            Not connected, or the device did not say so in time.
+        """
+        if self._client_now is None or not self.connected:
+            raise TransientError(f"{self.where}: not connected")
+        heard = self._held[device.held] = asyncio.get_running_loop().create_future()
+        self._expected[device.held] = schedule
+        self._client_now.publish(device.schedule, orjson.dumps(schedule), qos=1, retain=True)
+        try:
+            await asyncio.wait_for(heard, self.config.timeout_s)
+        except TimeoutError as exc:
+            raise TransientError(
+                f"{self.where}: {device.held} did not repeat the schedule", hint="is the device there?"
+            ) from exc
+
+    def _hear(self, message: MQTTMessage) -> None:
+        """A device said what it holds; what is retained it said some time ago."""
+        heard = self._held[message.topic]
+        if heard is None or heard.done() or message.retain:
+            return
+        try:
+            said = orjson.loads(message.payload)
+        except ValueError:
+            self._refused["malformed"] += 1
+            return
+        if said == self._expected[message.topic]:
+            heard.set_result(None)
 
     async def probe(self) -> str:
         """Connect and subscribe under another client id and without session: nothing that waits is disturbed."""
@@ -209,7 +265,7 @@ class MqttSource:
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
 
     def _topics(self) -> list[str]:
-        return [topic for meter in self.config.smx for topic in meter.topics] + list(self._telemetry)
+        return [topic for meter in self.config.smx for topic in meter.topics] + [*self._telemetry, *self._held]
 
     def _client(self, *, probe: bool) -> Client:
         client = Client(
@@ -241,9 +297,11 @@ class MqttSource:
             decoder.forget()
         connection = _Connection(self, client, probe=probe)
         try:
+            self._client_now = None if probe else client
             await connection.run()
         finally:
-            self.connected = False
+            if not probe:
+                self.connected, self._client_now = False, None
             connection.close()
 
     def _decoded(self, message: MQTTMessage) -> list[Value]:
@@ -252,6 +310,9 @@ class MqttSource:
         topic = message.topic
         if len(message.payload) > MAX_PAYLOAD_BYTES:
             self._refused["too large"] += 1
+            return []
+        if topic in self._held:
+            self._hear(message)
             return []
         decoder = self._smx.get(topic.rstrip("/")) or self._smx.get(topic.rsplit("/", 3)[0])
         if decoder is not None:

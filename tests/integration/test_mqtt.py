@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from offchain.domain.errors import PermanentError, TransientError
+from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import SystemClock, unix
+from oracles.downlink import Setpoints
+from oracles.downlink_mqtt import mqtt_downlinks
+from oracles.simulators.mqtt_device import MqttDeviceSimulator
 from oracles.simulators.smx_meters import SmxPublisher, SmxState
 from oracles.sources.config import Secret
-from oracles.sources.mqtt import MqttConfig, MqttSource, MqttTls, TelemetryTopic
+from oracles.sources.mqtt import MqttConfig, MqttSource, MqttTls, SteeredTopic, TelemetryTopic
 from oracles.sources.port import DeviceStatus, MeterReading, Observation, Quantity
 from oracles.sources.smx import SmxMeter
 from tests.utils.broker import make_certificates, running_broker
@@ -370,3 +373,53 @@ def test_config_is_refused_when_it_cannot_work(change, message):
     good = {"host": "broker", "client_id": "site", "smx": [{"prefix": PREFIX, "device_id": "feeder"}]}
     with pytest.raises(ValidationError, match=message):
         MqttConfig.model_validate(good | change)
+
+
+BATTERY = SteeredTopic(topic="steer/battery", meter_id=METER)
+SCHEDULE = Setpoints(METER, 1_626_480, [-2_000, 0])
+
+
+async def steered(broker, name, work):
+    """``work(downlink)`` while a source that steers is connected."""
+    config = MqttConfig(host=broker.host, port=broker.port, client_id=name, timeout_s=2, steered=(BATTERY,))
+    source = config.source(SystemClock())
+    with pytest.raises(TransientError, match="not connected"):
+        await mqtt_downlinks(source, SystemClock())[METER].send(SCHEDULE)
+    async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
+        reading = asyncio.ensure_future(anext(stream))
+        while not source.connected:
+            await asyncio.sleep(0.02)
+        await work(mqtt_downlinks(source, SystemClock())[METER])
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+def test_downlink_is_acknowledged_when_the_device_repeats_its_schedule_and_only_then(broker):
+    async def work(downlink):
+        with MqttDeviceSimulator(broker.host, broker.port, BATTERY.topic) as device:
+            device.deaf = True
+            publish_one(broker, BATTERY.held, "{}")
+            publish_one(broker, BATTERY.held, "no json")
+            with pytest.raises(TransientError, match="did not repeat the schedule"):
+                await downlink.send(SCHEDULE)
+            device.deaf = False
+            held = await downlink.send(SCHEDULE)
+            assert (held.first_isp, held.isp_count) == (1_626_480, 2)
+            assert device.setpoints_w == {1_626_480: -2_000, 1_626_481: 0}
+        with pytest.raises(DomainError, match="for device steer/battery"):
+            await downlink.send(Setpoints(bytes(32), 1, [0]))
+
+    asyncio.run(steered(broker, "steer-1", work))
+
+
+def test_downlink_gives_a_device_that_comes_later_the_newest_schedule(broker):
+    async def work(downlink):
+        for power_w in (-1_000, -3_000):
+            with pytest.raises(TransientError, match="did not repeat"):
+                await downlink.send(Setpoints(METER, 1_626_480, [power_w]))
+        with MqttDeviceSimulator(broker.host, broker.port, BATTERY.topic) as device:
+            while not device.setpoints_w:
+                await asyncio.sleep(0.02)
+            assert device.setpoints_w == {1_626_480: -3_000}
+
+    asyncio.run(steered(broker, "steer-2", work))

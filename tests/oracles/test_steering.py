@@ -62,12 +62,13 @@ def event(name, **args):
     return Event("FlexDispatch", "0x", name, args, 1, "0x", "0x", 0, 0)
 
 
-def ordered(order_id, meter_id, day, quantities, direction=UP, tolerance_bps=1_000):
+def ordered(order_id, meter_id, day, quantities, direction=UP, tolerance_bps=1_000, group_id=1):
     curve = [0] * 96
     for position, quantity_wh in quantities.items():
         curve[position] = quantity_wh
     terms = {
         "meterId": meter_id,
+        "groupId": group_id,
         "direction": direction,
         "dayFirstIsp": day.first_isp,
         "ispCount": 96,
@@ -168,6 +169,32 @@ def test_deliver_sends_only_the_newer_schedule_when_two_wait(steering, device, m
     steering.learn([order, ordered(2, meter_ids[0], day, {6: 25})])
     deliver(steering)
     assert [nonzero(powers_w) for powers_w in device.held] == [{4: -1_000, 6: -100}]
+
+
+def test_learn_names_direct_control_and_says_who_ordered_it_once(steering, store, meter_ids, day, caplog):
+    group_id = 2**63 + 1
+    events = [
+        ordered(7, meter_ids[0], day, {4: 250}, group_id=group_id),
+        event("DirectControlUsed", groupId=group_id, dso="0xd50", reason="overload"),
+        event("DirectControlUsed", groupId=group_id + 1, dso="0xd50", reason="elsewhere"),
+    ]
+    assert (steering.learn(events), steering.learn(events)) == (1, 0)
+    with store.read() as connection:
+        assert commands_covering(connection, day.first_isp)[meter_ids[0]].cause == "direct control, orders 7"
+    assert [r.message for r in caplog.records] == ["direct control by 0xd50: overload"]
+
+
+def test_learn_knows_the_regime_of_a_point_until_it_ends(steering, day):
+    point, isp = b"p" * 32, day.first_isp
+
+    def changed(regime, until_isp):
+        args = {"congestionPointId": point, "regime": regime, "fromIsp": isp, "untilIsp": until_isp, "requestId": 0}
+        return event("RegimeChanged", reason="overload", **args)
+
+    steering.learn([changed(1, isp + 96), changed(2, isp + 8)])
+    assert [steering.regimes[point].at(isp + later) for later in (-1, 0, 7, 8)] == [0, 2, 2, 0]
+    steering.learn([changed(2, isp + 8), changed(0, 0)])
+    assert steering.regimes[point].at(isp) == 0
 
 
 def reading(meter_id, isp, import_wh):
