@@ -229,11 +229,13 @@ GOVERNED = (
     "EnergyCertificates",
     "TradingRules",
     "SettlementProposer",
+    "PostDeliveryPool",
+    "BilateralTrades",
 )
 MODULES = {
     "ClearingHouse": (
         *("MeteringLedger", "AgreementRegistry", "FlexMarket", "FlexDispatch", "FlexSettlement"),
-        *("EnergyMarket", "MarketSettlement", "SettlementProposer"),
+        *("EnergyMarket", "MarketSettlement", "SettlementProposer", "PostDeliveryPool", "BilateralTrades"),
     ),
     "FlexMarket": ("FlexSettlement",),
     "EnergyMarket": (
@@ -241,6 +243,7 @@ MODULES = {
         *("EnergyCertificates", "MarketSettlement", "SettlementProposer"),
     ),
     "EnergyCertificates": ("MarketSettlement", "SettlementProposer"),
+    "PostDeliveryPool": ("PoolReports", "PoolRelay"),
     "FlexDispatch": ("FlexReassignment", "GridRegime", "FlexSettlement"),
 }
 """Who may call the functions for modules of each contract."""
@@ -347,6 +350,7 @@ def make_plan(parameters: Parameters, deployer: str) -> Plan:
 def _energy_market(authority: Of, participants: Of, grid: Of, house: Of) -> tuple[Create, ...]:
     market, certificates, producers = Of("EnergyMarket"), Of("EnergyCertificates"), Of("ProducerRegistry")
     meters, metering, settlement = Of("MeterRegistry"), Of("MeteringLedger"), Of("MarketSettlement")
+    pool = Of("PostDeliveryPool")
     proposer = (
         *(Param("age_cap_seconds"), Param("turn_seconds"), Param("outcome_challenge_seconds"), Param("answer_seconds")),
         *(Param("minimum_stake"), Param("reveal_penalty"), Param("outcome_challenge_bond"), Param("claim_fee")),
@@ -363,6 +367,10 @@ def _energy_market(authority: Of, participants: Of, grid: Of, house: Of) -> tupl
             "SettlementProposer",
             (authority, participants, market, settlement, certificates, grid, house, proposer),
         ),
+        Create("PostDeliveryPool", (authority, participants, grid, house)),
+        Create("PoolRelay", (grid, pool)),
+        Create("BilateralTrades", (authority, participants, pool, producers, house)),
+        Create("PoolReports", (pool, Of("BilateralTrades"), metering, meters)),
     )
 
 

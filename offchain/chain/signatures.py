@@ -163,6 +163,15 @@ AVAILABILITY = TypedStruct(
 BUNDLE = TypedStruct("Bundle(uint64 sessionId,bytes32 connectionId,uint16 sequence,bytes32 bundleHash,uint64 deadline)")
 REJECTION = TypedStruct("Rejection(uint64 sessionId,bytes32 connectionId,uint16 sequence,uint256 positions)")
 
+JOINING = TypedStruct(
+    "Joining(uint64 poolId,bytes32 connectionId,uint128 deposit,uint16 buyTick,uint16 sellTick,uint64 deadline)"
+)
+TRADE = TypedStruct(
+    "Trade(uint64 poolId,bytes32 sellerConnectionId,bytes32 buyerConnectionId,int64 price,uint8 energyType,"
+    "uint64 validUntil,uint256 salt,bytes quantities)"
+)
+CANCELLATION = TypedStruct("Cancellation(bytes32 tradeId)")
+
 
 def participants_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
     """Domain of ``ParticipantRegistry``."""
@@ -182,6 +191,16 @@ def agreements_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
 def market_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
     """Domain of ``MarketRelay``."""
     return SigningDomain("gridpact.market", "1", chain_id, verifying_contract)
+
+
+def pool_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
+    """Domain of ``PoolRelay``."""
+    return SigningDomain("gridpact.pool", "1", chain_id, verifying_contract)
+
+
+def trades_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
+    """Domain of ``BilateralTrades``."""
+    return SigningDomain("gridpact.trades", "1", chain_id, verifying_contract)
 
 
 def signing_key(secret: bytes) -> PrivateKey:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.market.pooling import PoolWorld
 from tests.market.settling import SettlingWorld
 from tests.market.world import MarketWorld
 
@@ -31,3 +32,14 @@ def settling_deployed():
 def settling(settling_deployed):
     with settling_deployed.evm.rolled_back():
         yield settling_deployed
+
+
+@pytest.fixture(scope="session")
+def pooling_deployed():
+    return PoolWorld()
+
+
+@pytest.fixture
+def pooling(pooling_deployed):
+    with pooling_deployed.evm.rolled_back():
+        yield pooling_deployed
