@@ -13,7 +13,7 @@ from offchain.domain.errors import FlexError
 from offchain.store import open_store
 from oracles.clock import SystemClock, unix
 from oracles.config import ConfigError, SiteConfig, load_site
-from oracles.keys import SiteKeys, open_operator, too_open
+from oracles.keys import SiteKeys, open_operator, too_open, try_signer
 from oracles.registration import METER_OPERATOR, NOBODY, look_up, objections
 from oracles.wiring import open_devices
 
@@ -54,11 +54,25 @@ def _keys(site: SiteConfig) -> list[Finding]:
     sign_preimage(operator, b"gridpact oracle check")
     keys = SiteKeys(site)
     findings = [Finding(True, "keys", f"operator {operator.address}, {len(keys.addresses)} device keys")]
+    findings += _remote_keys(site)
     files = [key for key in (site.operator.key, site.gateway, *(m.key for m in site.meter)) if key is not None]
     paths = [path for key in files for path in (key.keystore, key.password.file) if path is not None]
     findings += [
         Finding(False, "keys", f"{path} can be read by others", f"chmod 600 {path}") for path in too_open(paths)
     ]
+    return findings
+
+
+def _remote_keys(site: SiteConfig) -> list[Finding]:
+    """Whether the signer of each meter that has one can sign for it."""
+    findings = []
+    for meter in site.meter:
+        if meter.signer is not None:
+            short = meter.meter_id.hex()[:12]
+            try:
+                try_signer(meter.signer)
+            except FlexError as error:
+                findings.append(Finding(False, "keys", f"meter {short}: {error.message}", error.hint))
     return findings
 
 

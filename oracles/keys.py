@@ -17,7 +17,7 @@ from eth_account import Account
 from offchain.chain.signatures import SigningDomain, address_of, signing_key
 from offchain.chain.signers import RemoteSigner, TransactionSigner, keystore_signer
 from offchain.domain.errors import DomainError, PermanentError
-from oracles.config import KeyFile, MeterConfig, OperatorConfig, SiteConfig
+from oracles.config import KeyFile, MeterConfig, OperatorConfig, SignerConfig, SiteConfig
 from oracles.signer import DeviceSigner, GatewayKeys, RemoteKeys
 
 _CONTEXT = b"gridpact.device.v1"
@@ -33,6 +33,11 @@ def open_operator(config: OperatorConfig) -> TransactionSigner:
     if config.signer is not None:
         return RemoteSigner(config.signer.url, config.signer.public_key)
     return keystore_signer(config.key.keystore, config.key.password.read())
+
+
+def try_signer(config: SignerConfig) -> None:
+    """Let a signer elsewhere sign something that means nothing."""
+    RemoteSigner(config.url, config.public_key).sign(b"gridpact oracle check")
 
 
 def open_key_file(config: KeyFile) -> bytes:

@@ -7,7 +7,16 @@ from coincurve import PrivateKey
 from eth_hash.auto import keccak
 
 from offchain.chain.leaves import values_hash
-from offchain.chain.signatures import METER_DAY, READING, SigningDomain, TypedStruct, recover, sign, signing_key
+from offchain.chain.signatures import (
+    METER_DAY,
+    READING,
+    InvalidSignatureError,
+    SigningDomain,
+    TypedStruct,
+    recover,
+    sign,
+    signing_key,
+)
 from offchain.chain.signers import RemoteSigner
 from offchain.domain.errors import PermanentError
 
@@ -87,7 +96,10 @@ class RemoteKeys:
         signer = self._signers[meter_id]
         v, r, s = signer.sign(struct.preimage(self._domain, message))
         signature = r.to_bytes(32) + s.to_bytes(32) + bytes((v,))
-        found = recover(struct.digest(self._domain, message), signature)
+        try:
+            found = recover(struct.digest(self._domain, message), signature)
+        except InvalidSignatureError as exc:
+            raise PermanentError(f"signer {signer.url}: no signature of its key", hint="look at the signer") from exc
         if found != signer.address:
             raise PermanentError(
                 f"signer {signer.url} signed as {found} instead of {signer.address}",
