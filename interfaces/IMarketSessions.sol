@@ -6,9 +6,23 @@ import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
 /// @title Sessions of the peer-to-peer energy market: terms, and series of sessions that anybody may open
 /// @notice Day-ahead (24 periods of 4 ISPs), intraday (8 of 2) or any other whole number of ISPs. What follows the opening
 /// is in `IEnergyMarket`. Decision 0031.
+///
+/// @dev **Overlaps.** A session lasts at most a week. At most 32 sessions of an area deliver on the same day (UTC), so that
+/// settlement can look at all that a connection may have traded in ({overlapping}). Delivery periods of a day nest: any
+/// two lie in each other or apart, whatever their sessions, so that what is netted together never grows beyond the
+/// longest period. Quarter hours, half hours, hours and pairs of hours do; hours and three quarters of an hour do not.
+/// Readings and standing bundles are good for {recordSeconds} after delivery.
 /// @custom:stop Paused: no new session or schedule.
 /// @custom:trust A market operator answers for its terms and its budgets; it cannot change them.
 interface IMarketSessions {
+    /// @notice When a session delivers: `periodCount` periods of `ispsPerPeriod` ISPs from `firstIsp` on.
+    struct Span {
+        uint64 sessionId;
+        uint32 firstIsp;
+        uint16 ispsPerPeriod;
+        uint16 periodCount;
+    }
+
     event ScheduleRegistered(
         uint64 indexed scheduleId,
         address indexed operator,
@@ -25,11 +39,18 @@ interface IMarketSessions {
         uint64 scheduleId,
         IEnergyMarket.Terms terms
     );
-    /// @notice Gate lead shorter than the acceptance window, no ISP, too many periods, or a delivery that ends after the
-    /// range of ISP numbers.
+    /// @notice Gate lead shorter than the acceptance window, no ISP, too many periods, more than 672 ISPs, or a delivery
+    /// that ends after the range of ISP numbers.
     error TermsInvalid(uint32 gateLeadSeconds, uint32 acceptanceSeconds, uint16 ispsPerPeriod, uint16 periodCount);
     /// @notice The gate would have passed already.
     error GatePassed(uint256 gateClosure, uint256 nowTs);
+    /// @notice Readings due and settlement together are longer than bundles stay on record.
+    error SettlementTooLong(uint256 seconds_, uint256 limit);
+    /// @param day Unix days.
+    error DayFull(bytes32 congestionPointId, uint256 day, uint256 limit);
+    /// @notice Periods of `length` ISPs beginning at `start` modulo it would cut those of another session of the day; other
+    /// length zero: there are eight lengths on that day already.
+    error PeriodsCross(uint256 day, uint256 length, uint256 start, uint256 otherLength, uint256 otherStart);
     error ScheduleUnknown(uint64 scheduleId);
     error ScheduleInvalid(uint16 everyIsps, uint16 sessionCount);
     error NotScheduled(uint64 scheduleId, uint16 index, uint16 sessionCount);
@@ -37,13 +58,14 @@ interface IMarketSessions {
     error TooEarly(uint256 opensAt, uint256 nowTs);
 
     /// @notice Opens a session. Only a market operator, which becomes its balancing party; locks its budgets.
-    /// @dev Errors: `MissingRole`, {TermsInvalid}, `GridInvalid`, {GatePassed},
-    /// `CongestionPointUnknown`, `InsufficientBalance`. Emits: {SessionOpened}.
+    /// @dev Errors: `MissingRole`, {TermsInvalid}, {SettlementTooLong}, `GridInvalid`, {GatePassed},
+    /// `CongestionPointUnknown`, `InsufficientBalance`, {PeriodsCross}, {DayFull}. Emits: {SessionOpened}.
     /// @param firstIsp First ISP of delivery.
     function open(IEnergyMarket.Terms calldata terms, uint32 firstIsp) external returns (uint64 sessionId);
 
     /// @notice Registers a series of equal sessions that anyone may open, each `openLeadSeconds` before its gate at the
-    /// earliest. Only a market operator. Errors: `MissingRole`, {ScheduleInvalid}, {TermsInvalid}, `GridInvalid`.
+    /// earliest. Only a market operator. Errors: `MissingRole`, {ScheduleInvalid}, {TermsInvalid}, {SettlementTooLong},
+    /// `GridInvalid`.
     /// Emits: {ScheduleRegistered}.
     function registerSchedule(
         IEnergyMarket.Terms calldata terms,
@@ -60,4 +82,18 @@ interface IMarketSessions {
 
     /// @notice Terms of a session; all zero when there is none.
     function termsOf(uint64 sessionId) external view returns (IEnergyMarket.Terms memory);
+
+    /// @notice Sessions that deliver in a window and are open to connections of an area: its own and those of all areas, by
+    /// day, in the order of their opening.
+    /// @param congestionPointId Zero: only sessions of all areas.
+    /// @param firstIsp First ISP of the window.
+    /// @param endIsp ISP after its last.
+    function overlapping(
+        bytes32 congestionPointId,
+        uint256 firstIsp,
+        uint256 endIsp
+    ) external view returns (Span[] memory);
+
+    /// @notice How long after delivery bundles of a session stay on record and readings count, seconds.
+    function recordSeconds() external pure returns (uint256);
 }

@@ -21,7 +21,8 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 /// when nobody is left, anyone with `minimumStake` may propose.
 ///
 /// **Challenge.** Within `challengeSeconds` of a proposal anyone may challenge a leaf with a bond. Until `answerSeconds`
-/// later anyone may answer with the meter evidence: the contract recomputes the outcome; if it is the proposed one the bond
+/// later anyone may answer with the meter evidence and what the connection traded in overlapping sessions: the contract
+/// recomputes the netted outcome (`IMarketSettlement`, whose window has to be over by then); if it is the proposed one the bond
 /// goes to the proposer, otherwise, or without an answer, the whole stake of the proposer goes to the challenger, the
 /// proposal is void and the next turn begins.
 ///
@@ -149,9 +150,11 @@ interface ISettlementProposer {
     /// @notice Has the contract recompute a challenged outcome. Anyone. Errors: {ChallengeUnknown}, {AnswerMismatch}
     /// (another outcome than the challenged one), those of `IMarketSettlement.outcomeOf`.
     /// Emits: {ChallengeRejected} or {FraudProven}.
+    /// @param positions As for `IMarketSettlement.settle`.
     function answer(
         uint64 challengeId,
         ProposedOutcome calldata proposed,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) external;
 

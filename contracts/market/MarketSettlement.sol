@@ -7,10 +7,12 @@ import {IClearingHouse} from "interfaces/IClearingHouse.sol";
 import {IEnergyCertificates} from "interfaces/IEnergyCertificates.sol";
 import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
 import {IGridRegistry} from "interfaces/IGridRegistry.sol";
+import {IMarketSessions} from "interfaces/IMarketSessions.sol";
 import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 import {IMeterRegistry} from "interfaces/IMeterRegistry.sol";
 import {Money} from "contracts/clearinghouse/Money.sol";
+import {Netting} from "contracts/market/Netting.sol";
 import {Curves} from "contracts/metering/Curves.sol";
 
 /// @title Settlement of peer-to-peer trades by metered delivery
@@ -22,18 +24,28 @@ contract MarketSettlement is IMarketSettlement {
     uint256 private constant ISP_SECONDS = 900;
 
     IEnergyMarket private immutable _market;
+    IMarketSessions private immutable _sessions;
     IEnergyCertificates private immutable _certificates;
     IMeteringLedger private immutable _metering;
     IMeterRegistry private immutable _meters;
     IGridRegistry private immutable _grid;
     IClearingHouse private immutable _clearingHouse;
 
-    /// @dev What a connection took and gave in a delivery period, Wh.
-    struct Metered {
-        uint256 importWh;
-        uint256 exportWh;
-        /// An ISP without a reading.
-        bool incomplete;
+    /// @dev A bundle that stands.
+    struct Standing {
+        IMarketSessions.Span span;
+        bytes25 hash;
+    }
+
+    /// @dev A session, the window it is netted in, and what the connection traded there.
+    struct Case {
+        IEnergyMarket.Session session;
+        IEnergyMarket.Terms terms;
+        Netting.Window window;
+        Standing[] standing;
+        Netting.Position[] positions;
+        /// The position of the session, one of `positions`.
+        Netting.Position own;
     }
 
     /// @dev Rates that an outcome goes by, micro-token per kWh.
@@ -51,6 +63,7 @@ contract MarketSettlement is IMarketSettlement {
         uint256 boughtWh;
         uint256 soldWh;
         uint256 takenWh;
+        uint256 coveredWh;
         uint256 injectedGreenWh;
         uint256 injectedBrownWh;
         uint256 receipts;
@@ -61,6 +74,7 @@ contract MarketSettlement is IMarketSettlement {
 
     constructor(
         IEnergyMarket market_,
+        IMarketSessions sessions_,
         IEnergyCertificates certificates_,
         IMeteringLedger metering_,
         IMeterRegistry meters_,
@@ -68,6 +82,7 @@ contract MarketSettlement is IMarketSettlement {
         IClearingHouse clearingHouse_
     ) {
         _market = market_;
+        _sessions = sessions_;
         _certificates = certificates_;
         _metering = metering_;
         _meters = meters_;
@@ -79,39 +94,83 @@ contract MarketSettlement is IMarketSettlement {
     function settle(
         uint64 sessionId,
         bytes32 connectionId,
-        bytes calldata bundle,
+        Position[] calldata positions,
         Evidence[] calldata meterDays
-    ) external returns (Outcome memory outcome) {
-        (IEnergyMarket.Session memory session, IEnergyMarket.Terms memory terms) = _delivered(sessionId);
-        Metered[] memory metered = _measure(connectionId, session, terms, meterDays);
-        return _settle(sessionId, connectionId, bundle, session, terms, metered, true);
+    ) external returns (Outcome memory) {
+        Case memory found = _delivered(sessionId, connectionId);
+        uint256 own = _match(found, sessionId, connectionId, positions);
+        _measure(connectionId, found.window, meterDays);
+        return _settle(found, sessionId, connectionId, positions[own].bundle, true);
     }
 
     /// @inheritdoc IMarketSettlement
     function settleMissing(
         uint64 sessionId,
         bytes32 connectionId,
-        bytes calldata bundle
+        Position[] calldata positions
     ) external returns (Outcome memory) {
-        IEnergyMarket.Session memory session = _market.session(sessionId);
-        IEnergyMarket.Terms memory terms = _market.termsOf(sessionId);
-        uint256 until = _settleBy(session, terms);
+        Case memory found = _caseOf(sessionId, connectionId);
+        uint256 until = Math.max(_settleBy(found.session, found.terms), found.window.endIsp * ISP_SECONDS);
         if (block.timestamp < until) revert ReadingsStillDue(sessionId, until, block.timestamp);
-        Metered[] memory metered = new Metered[](terms.periodCount);
-        for (uint256 i = 0; i < metered.length; ++i) metered[i].incomplete = true;
-        return _settle(sessionId, connectionId, bundle, session, terms, metered, false);
+        uint256 own = _match(found, sessionId, connectionId, positions);
+        for (uint256 i = 0; i < found.window.missing.length; ++i) found.window.missing[i] = true;
+        return _settle(found, sessionId, connectionId, positions[own].bundle, false);
     }
 
     /// @inheritdoc IMarketSettlement
     function outcomeOf(
         uint64 sessionId,
         bytes32 connectionId,
-        bytes calldata bundle,
+        Position[] calldata positions,
         Evidence[] calldata meterDays
     ) external view returns (Outcome memory outcome, uint256[] memory injectedWh) {
-        (IEnergyMarket.Session memory session, IEnergyMarket.Terms memory terms) = _delivered(sessionId);
-        Metered[] memory metered = _measure(connectionId, session, terms, meterDays);
-        return _outcome(_market.fillsOf(sessionId, bundle), _rates(session, terms), metered);
+        Case memory found = _delivered(sessionId, connectionId);
+        uint256 own = _match(found, sessionId, connectionId, positions);
+        _measure(connectionId, found.window, meterDays);
+        found.own.fills = _market.fillsOf(sessionId, positions[own].bundle);
+        return (_outcome(found), found.own.injectedWh);
+    }
+
+    /// @inheritdoc IMarketSettlement
+    function leftOf(
+        bytes32 connectionId,
+        uint32 firstIsp,
+        uint16 ispCount,
+        Position[] calldata positions,
+        Evidence[] calldata meterDays
+    ) external view returns (uint256[] memory importWh, uint256[] memory exportWh, bool[] memory missing) {
+        Case memory found;
+        _widen(found, _grid.connection(connectionId).congestionPointId, connectionId, firstIsp, ispCount);
+        _requireOver(0, found.window);
+        _match(found, 0, connectionId, positions);
+        _measure(connectionId, found.window, meterDays);
+        Netting.sort(found.positions);
+        Netting.net(found.positions, found.window);
+        (importWh, exportWh, missing) = (new uint256[](ispCount), new uint256[](ispCount), new bool[](ispCount));
+        uint256 at = firstIsp - found.window.firstIsp;
+        for (uint256 i = 0; i < ispCount; ++i) {
+            importWh[i] = found.window.importWh[at + i];
+            exportWh[i] = found.window.exportWh[at + i];
+            missing[i] = found.window.missing[at + i];
+        }
+    }
+
+    /// @inheritdoc IMarketSettlement
+    function residualOf(
+        bytes32 connectionId,
+        uint32 firstIsp,
+        uint16 ispCount,
+        Position[] calldata positions,
+        Evidence[] calldata meterDays
+    ) external view returns (int256[] memory residualWh, bool[] memory missing) {
+        Case memory found;
+        found.window = _windowOf(firstIsp, uint256(firstIsp) + ispCount);
+        bytes32 area = _grid.connection(connectionId).congestionPointId;
+        found.standing = _standing(area, connectionId, found.window);
+        _requireOver(0, found.window);
+        _match(found, 0, connectionId, positions);
+        _measure(connectionId, found.window, meterDays);
+        return (Netting.residual(found.positions, found.window), found.window.missing);
     }
 
     /// @inheritdoc IMarketSettlement
@@ -120,76 +179,146 @@ contract MarketSettlement is IMarketSettlement {
     }
 
     function _settle(
+        Case memory found,
         uint64 sessionId,
         bytes32 connectionId,
         bytes calldata bundle,
-        IEnergyMarket.Session memory session,
-        IEnergyMarket.Terms memory terms,
-        Metered[] memory metered,
         bool byMeters
     ) private returns (Outcome memory outcome) {
         // Marks the bundle as settled: a second settlement reverts there.
-        (IEnergyMarket.Fills memory fills, ) = _market.settle(sessionId, connectionId, bundle);
-        uint256[] memory injectedWh;
-        (outcome, injectedWh) = _outcome(fills, _rates(session, terms), metered);
+        (found.own.fills, ) = _market.settle(sessionId, connectionId, bundle);
+        outcome = _outcome(found);
         if (outcome.injectedGreenWh + outcome.injectedBrownWh != 0) {
-            _certificates.recordInjection(sessionId, connectionId, injectedWh);
+            _certificates.recordInjection(sessionId, connectionId, found.own.injectedWh);
         }
         address trader = _grid.connection(connectionId).owner;
         _clearingHouse.release(_market.potLockId(sessionId), trader, outcome.payout);
         emit TraderSettled(sessionId, connectionId, trader, byMeters, outcome);
     }
 
-    function _delivered(
-        uint64 sessionId
-    ) private view returns (IEnergyMarket.Session memory session, IEnergyMarket.Terms memory terms) {
-        session = _market.session(sessionId);
-        terms = _market.termsOf(sessionId);
-        uint256 end = _deliveryEnd(session, terms);
-        if (block.timestamp < end) revert DeliveryNotOver(sessionId, end, block.timestamp);
+    // ------------------------------------------------------------------ window and positions
+
+    /// A session whose window is over and has readings that count.
+    function _delivered(uint64 sessionId, bytes32 connectionId) private view returns (Case memory found) {
+        found = _caseOf(sessionId, connectionId);
+        _requireOver(sessionId, found.window);
     }
 
-    function _deliveryEnd(
-        IEnergyMarket.Session memory session,
-        IEnergyMarket.Terms memory terms
-    ) private pure returns (uint256) {
-        return (session.firstIsp + uint256(terms.ispsPerPeriod) * terms.periodCount) * ISP_SECONDS;
+    function _requireOver(uint64 sessionId, Netting.Window memory window) private view {
+        uint256 end = window.endIsp * ISP_SECONDS;
+        if (block.timestamp < end) revert DeliveryNotOver(sessionId, end, block.timestamp);
+        uint256 until = end + _sessions.recordSeconds();
+        if (block.timestamp >= until) revert ReadingsTooLate(sessionId, until, block.timestamp);
+    }
+
+    function _caseOf(uint64 sessionId, bytes32 connectionId) private view returns (Case memory found) {
+        found.session = _market.session(sessionId);
+        found.terms = _market.termsOf(sessionId);
+        bytes32 area = found.terms.congestionPointId;
+        if (area == 0) area = _grid.connection(connectionId).congestionPointId;
+        uint256 isps = uint256(found.terms.ispsPerPeriod) * found.terms.periodCount;
+        _widen(found, area, connectionId, found.session.firstIsp, isps);
+    }
+
+    /// Widens a window until it cuts no period of the sessions in which the connection has a bundle. As periods nest, once
+    /// is enough.
+    function _widen(
+        Case memory found,
+        bytes32 area,
+        bytes32 connectionId,
+        uint256 firstIsp,
+        uint256 ispCount
+    ) private view {
+        uint256 first = firstIsp;
+        uint256 end = firstIsp + ispCount;
+        while (true) {
+            Netting.Window memory window = Netting.Window(
+                first,
+                end,
+                new uint256[](0),
+                new uint256[](0),
+                new bool[](0)
+            );
+            found.standing = _standing(area, connectionId, window);
+            for (uint256 k = 0; k < found.standing.length; ++k) {
+                (first, end) = Netting.widen(found.standing[k].span, first, end);
+            }
+            if (first == window.firstIsp && end == window.endIsp) break;
+        }
+        found.window = _windowOf(first, end);
+    }
+
+    function _windowOf(uint256 first, uint256 end) private pure returns (Netting.Window memory) {
+        uint256 isps = end - first;
+        return Netting.Window(first, end, new uint256[](isps), new uint256[](isps), new bool[](isps));
+    }
+
+    /// Bundles of a connection that deliver in a window.
+    function _standing(
+        bytes32 area,
+        bytes32 connectionId,
+        Netting.Window memory window
+    ) private view returns (Standing[] memory standing) {
+        IMarketSessions.Span[] memory spans = _sessions.overlapping(area, window.firstIsp, window.endIsp);
+        standing = new Standing[](spans.length);
+        uint256 count;
+        for (uint256 k = 0; k < spans.length; ++k) {
+            IEnergyMarket.BundleState memory state = _market.bundleOf(spans[k].sessionId, connectionId);
+            if (state.placed) standing[count++] = Standing(spans[k], state.hash);
+        }
+        assembly ("memory-safe") {
+            mstore(standing, count)
+        }
+    }
+
+    /// Checks that exactly the bundles that stand were brought and finds their fills, but for those of the session itself.
+    /// @return own Place of the session's own bundle in `brought`.
+    function _match(
+        Case memory found,
+        uint64 sessionId,
+        bytes32 connectionId,
+        Position[] calldata brought
+    ) private view returns (uint256 own) {
+        uint256 count = found.standing.length;
+        own = type(uint256).max;
+        found.positions = new Netting.Position[](count);
+        for (uint256 k = 0; k < count; ++k) {
+            Standing memory standing = found.standing[k];
+            uint64 id = standing.span.sessionId;
+            if (k >= brought.length || brought[k].sessionId != id) revert PositionOmitted(id);
+            if (bytes25(keccak256(brought[k].bundle)) != standing.hash) {
+                revert IEnergyMarket.BundleMismatch(id, connectionId, standing.hash);
+            }
+            found.positions[k].span = standing.span;
+            uint256 products = 2 * uint256(standing.span.periodCount);
+            found.positions[k].injectedWh = new uint256[](products);
+            found.positions[k].coveredWh = new uint256[](products);
+            found.positions[k].takenWh = new uint256[](products);
+            if (!_market.session(id).finalised) revert IEnergyMarket.NotFinalised(id);
+            if (id == sessionId) (own, found.own) = (k, found.positions[k]);
+            else found.positions[k].fills = _market.fillsOf(id, brought[k].bundle);
+        }
+        if (brought.length > count) revert PositionNotInWindow(brought[count].sessionId);
+        if (sessionId != 0 && own == type(uint256).max) {
+            revert IEnergyMarket.BundleMismatch(sessionId, connectionId, 0);
+        }
     }
 
     function _settleBy(
         IEnergyMarket.Session memory session,
         IEnergyMarket.Terms memory terms
     ) private pure returns (uint256) {
-        return _deliveryEnd(session, terms) + terms.readingsDueSeconds + terms.settlementSeconds;
+        uint256 end = (session.firstIsp + uint256(terms.ispsPerPeriod) * terms.periodCount) * ISP_SECONDS;
+        return end + terms.readingsDueSeconds + terms.settlementSeconds;
     }
 
-    function _rates(
-        IEnergyMarket.Session memory session,
-        IEnergyMarket.Terms memory terms
-    ) private pure returns (Rates memory) {
-        return
-            Rates(
-                terms.shortagePrice,
-                terms.shortagePenaltyRate,
-                session.surplusPrice,
-                session.greenRewardRate,
-                terms.brownPenaltyRate,
-                terms.guaranteeRate
-            );
-    }
+    // ------------------------------------------------------------------ readings
 
-    /// Sums of the periods, from days that follow each other. A day is left for the next one at its end, or where its
-    /// meter has no reading because it was not in service.
-    function _measure(
-        bytes32 connectionId,
-        IEnergyMarket.Session memory session,
-        IEnergyMarket.Terms memory terms,
-        Evidence[] calldata meterDays
-    ) private view returns (Metered[] memory metered) {
-        metered = new Metered[](terms.periodCount);
-        uint256 isp = session.firstIsp;
-        uint256 end = isp + uint256(terms.ispsPerPeriod) * terms.periodCount;
-        for (uint256 k = 0; k < meterDays.length && isp < end; ++k) {
+    /// Reads the window from days that follow each other. A day is left for the next one at its end, or where its meter
+    /// has no reading because it was not in service.
+    function _measure(bytes32 connectionId, Netting.Window memory window, Evidence[] calldata meterDays) private view {
+        uint256 isp = window.firstIsp;
+        for (uint256 k = 0; k < meterDays.length && isp < window.endIsp; ++k) {
             IMeteringLedger.MeterDay calldata day = meterDays[k].day;
             if (_meters.meter(day.meterId).connectionId != connectionId) {
                 revert MeterOfOtherConnection(day.meterId, connectionId);
@@ -197,20 +326,20 @@ contract MarketSettlement is IMarketSettlement {
             // Checks the length of the readings too.
             _metering.requireDay(day, meterDays[k].proof);
             if (isp < day.firstIsp) revert IspNotCovered(isp.toUint32());
-            uint256 dayEnd = Math.min(uint256(day.firstIsp) + day.ispCount, end);
+            uint256 dayEnd = Math.min(uint256(day.firstIsp) + day.ispCount, window.endIsp);
             for (; isp < dayEnd; ++isp) {
-                Metered memory period = metered[(isp - session.firstIsp) / terms.ispsPerPeriod];
                 (uint256 importWh, uint256 exportWh, bool missing) = day.values.reading(isp - day.firstIsp);
+                uint256 at = isp - window.firstIsp;
                 if (missing) {
                     if (!_inService(day.meterId, isp.toUint32())) break;
-                    period.incomplete = true;
+                    window.missing[at] = true;
                 } else {
-                    period.importWh += importWh;
-                    period.exportWh += exportWh;
+                    window.importWh[at] = importWh;
+                    window.exportWh[at] = exportWh;
                 }
             }
         }
-        if (isp < end) revert IspNotCovered(isp.toUint32());
+        if (isp < window.endIsp) revert IspNotCovered(isp.toUint32());
     }
 
     function _inService(bytes32 meterId, uint32 isp) private view returns (bool) {
@@ -221,28 +350,33 @@ contract MarketSettlement is IMarketSettlement {
         }
     }
 
-    /// @return outcome What the trader gets.
-    /// @return injectedWh Delivered Wh by product.
-    function _outcome(
-        IEnergyMarket.Fills memory fills,
-        Rates memory rates,
-        Metered[] memory metered
-    ) private pure returns (Outcome memory outcome, uint256[] memory injectedWh) {
-        injectedWh = new uint256[](2 * metered.length);
+    // ------------------------------------------------------------------ outcome
+
+    /// What the trader gets; fills in what was delivered.
+    function _outcome(Case memory found) private pure returns (Outcome memory outcome) {
+        Netting.sort(found.positions);
+        Netting.net(found.positions, found.window);
+        Rates memory rates = Rates(
+            found.terms.shortagePrice,
+            found.terms.shortagePenaltyRate,
+            found.session.surplusPrice,
+            found.session.greenRewardRate,
+            found.terms.brownPenaltyRate,
+            found.terms.guaranteeRate
+        );
         Sums memory sums;
-        for (uint256 period = 0; period < metered.length; ++period) {
-            // Green first: it is what rewards and guarantees of origin go by.
-            uint256 green = metered.length + period;
-            injectedWh[green] = _addProduct(sums, fills, rates, metered[period], green, true);
-            injectedWh[period] = _addProduct(sums, fills, rates, metered[period], period, false);
+        for (uint256 product = 0; product < found.own.injectedWh.length; ++product) {
+            _addProduct(sums, rates, found.own, product, found.window);
         }
         uint256 guarantee = Money.costUp(sums.soldWh, rates.guaranteeRate);
         uint256 charges = Math.min(sums.charges, guarantee + sums.receipts);
+        uint256 injected = sums.injectedGreenWh + sums.injectedBrownWh;
         outcome.boughtWh = sums.boughtWh.toUint64();
         outcome.soldWh = sums.soldWh.toUint64();
         outcome.injectedGreenWh = sums.injectedGreenWh.toUint64();
         outcome.injectedBrownWh = sums.injectedBrownWh.toUint64();
-        outcome.shortageWh = (sums.soldWh - sums.injectedGreenWh - sums.injectedBrownWh).toUint64();
+        outcome.coveredWh = sums.coveredWh.toUint64();
+        outcome.shortageWh = (sums.soldWh - injected - sums.coveredWh).toUint64();
         outcome.surplusWh = (sums.boughtWh - sums.takenWh).toUint64();
         outcome.guarantee = guarantee.toUint128();
         outcome.receipts = sums.receipts.toUint128();
@@ -252,40 +386,54 @@ contract MarketSettlement is IMarketSettlement {
         outcome.payout = (guarantee + sums.receipts - charges + sums.surplusPayment + sums.greenReward).toUint128();
     }
 
-    /// Adds one product of one period to `sums` and takes the energy that it used from `left`.
+    /// Adds one product to `sums`.
     function _addProduct(
         Sums memory sums,
-        IEnergyMarket.Fills memory fills,
         Rates memory rates,
-        Metered memory left,
+        Netting.Position memory own,
         uint256 product,
-        bool green
-    ) private pure returns (uint256 injectedWh) {
-        uint256 sold = fills.soldWh[product];
-        uint256 bought = fills.boughtWh[product];
-        if (sold | bought == 0) return 0;
-        int256 signedPrice = fills.prices[product];
+        Netting.Window memory window
+    ) private pure {
+        uint256 sold = own.fills.soldWh[product];
+        uint256 bought = own.fills.boughtWh[product];
+        if (sold | bought == 0) return;
+        int256 signedPrice = own.fills.prices[product];
         uint256 price = signedPrice > 0 ? uint256(signedPrice) : 0;
-
-        injectedWh = Math.min(left.exportWh, sold);
-        left.exportWh -= injectedWh;
-        uint256 taken = left.incomplete ? bought : Math.min(left.importWh, bought);
-        left.importWh -= Math.min(left.importWh, taken);
+        uint256 taken = own.takenWh[product];
         sums.soldWh += sold;
         sums.boughtWh += bought;
         sums.takenWh += taken;
-        if (green) {
-            sums.injectedGreenWh += injectedWh;
-            sums.greenReward += Money.costDown(injectedWh, rates.greenRewardRate);
-        } else {
-            sums.injectedBrownWh += injectedWh;
-            sums.charges += Money.costUp(injectedWh, rates.brownPenaltyRate);
-        }
         sums.surplusPayment += Money.costDown(bought - taken, Math.min(rates.surplusPrice, price));
         sums.receipts += signedPrice < 0 ? Money.costDown(taken, uint256(-signedPrice)) : Money.costDown(sold, price);
+        if (sold != 0) _addSale(sums, rates, own, product, price, window);
+    }
+
+    /// Adds what of a sale was injected, covered and short.
+    function _addSale(
+        Sums memory sums,
+        Rates memory rates,
+        Netting.Position memory own,
+        uint256 product,
+        uint256 price,
+        Netting.Window memory window
+    ) private pure {
+        uint256 periodCount = own.span.periodCount;
+        uint256 injected = own.injectedWh[product];
+        uint256 covered = own.coveredWh[product];
+        sums.coveredWh += covered;
+        if (product >= periodCount) {
+            sums.injectedGreenWh += injected;
+            sums.greenReward += Money.costDown(injected, rates.greenRewardRate);
+        } else {
+            sums.injectedBrownWh += injected;
+            sums.charges += Money.costUp(injected, rates.brownPenaltyRate);
+        }
+        uint256 short = own.fills.soldWh[product] - injected - covered;
+        if (short == 0) return;
+        bool incomplete = Netting.isIncomplete(own, product % periodCount, window);
         sums.charges += Money.costUp(
-            sold - injectedWh,
-            left.incomplete ? price : Math.max(rates.shortagePrice, price) + rates.shortagePenaltyRate
+            short,
+            incomplete ? price : Math.max(rates.shortagePrice, price) + rates.shortagePenaltyRate
         );
     }
 }

@@ -232,6 +232,7 @@ contract SettlementProposer is ISettlementProposer, Module {
     function answer(
         uint64 challengeId,
         ProposedOutcome calldata proposed,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) external {
         Challenge memory open = _openChallenge(challengeId);
@@ -241,7 +242,7 @@ contract SettlementProposer is ISettlementProposer, Module {
             _void(challengeId, open);
             return;
         }
-        if (_isTrue(open.sessionId, proposed, meterDays)) {
+        if (_isTrue(open.sessionId, proposed, positions, meterDays)) {
             delete _challenges[challengeId];
             --proposal.openChallenges;
             uint256 bond = settings.challengeBond;
@@ -400,6 +401,7 @@ contract SettlementProposer is ISettlementProposer, Module {
     function _isTrue(
         uint64 sessionId,
         ProposedOutcome calldata proposed,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) private view returns (bool) {
         IEnergyMarket.BundleState memory state = _market.bundleOf(sessionId, proposed.connectionId);
@@ -407,7 +409,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         (IMarketSettlement.Outcome memory outcome, uint256[] memory injectedWh) = _settlement.outcomeOf(
             sessionId,
             proposed.connectionId,
-            proposed.bundle,
+            positions,
             meterDays
         );
         return

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass
 from offchain.market.orders import PriceGrid, unpack_bundle
-from offchain.market.settlement import FinalRates, Metered, Outcome
-from offchain.market.terms import EnergyType, SessionTerms
+from offchain.market.settlement import FinalRates, Outcome
+from offchain.market.terms import EnergyType, SessionTerms, Span
 
 OPEN = Clearing(ClearingClass.OPEN)
 
@@ -32,6 +32,31 @@ class Trade(NamedTuple):
     bought_wh: int
     sold_wh: int
     price: int
+
+
+class Flow(NamedTuple):
+    """What became of a trade: sold and injected, sold and covered by purchases, bought and taken [Wh]."""
+
+    injected_wh: int = 0
+    covered_wh: int = 0
+    taken_wh: int = 0
+    incomplete: bool = False
+
+
+class Leg(NamedTuple):
+    """Trade in one delivery period, in the order in which legs take from the meter."""
+
+    period_isps: int
+    session_id: int
+    period: int
+    brown: bool
+    isps: range
+    product: int
+    trade: Trade
+
+
+Readings = Mapping[int, tuple[int, int] | None]
+"""(import, export) [Wh] by ISP, ``None`` where there is no reading."""
 
 
 def orders_of(terms: SessionTerms, bundle: bytes) -> list[Order]:
@@ -191,10 +216,93 @@ def volume_wh(terms: SessionTerms, results: Mapping[int, Clearing], kind: Energy
     return sum(result.volume_wh for product, result in results.items() if terms.type_and_period(product)[0] is kind)
 
 
+# -------------------------------------------------------------------------------- netting
+
+
+def window_of(own: Span, others: Mapping[int, Span]) -> tuple[range, list[int]]:
+    """ISPs that are netted with a session: its delivery and every period that meets it; and the sessions in it.
+
+    Parameters
+    ----------
+    own : Span
+    others : mapping
+        Delivery of all sessions in which the connection has a bundle, by session id.
+    """
+    first, end = own.first_isp, own.end_isp
+    while True:
+        starts, ends, inside = [first], [end], []
+        for session_id, span in others.items():
+            periods = range(span.first_isp, span.end_isp, span.isps_per_period)
+            touching = [isp for isp in periods if isp < end and first < isp + span.isps_per_period]
+            starts += touching
+            ends += [isp + span.isps_per_period for isp in touching]
+            inside += [session_id] if touching else []
+        if (min(starts), max(ends)) == (first, end):
+            return range(first, end), inside
+        first, end = min(starts), max(ends)
+
+
+def flows(held: Mapping[int, tuple[Span, Mapping[int, Trade]]], readings: Readings) -> dict[tuple[int, int], Flow]:
+    """What became of all trades of a connection, by session and product.
+
+    Bought energy lies in lots by ISP; a sale that is short draws on the lots of its ISPs, oldest leg first.
+
+    Parameters
+    ----------
+    held : mapping
+        Delivery and trades of every session by its id.
+    readings : mapping
+        Of all ISPs of the window.
+    """
+    legs = sorted(_legs(held, readings), key=lambda leg: leg[:4])
+    imported, exported = ({isp: reading[k] if reading else 0 for isp, reading in readings.items()} for k in (0, 1))
+    injected, covered, drawn = Counter(), Counter(), Counter()
+    lots: dict[tuple[int, bool], list[list]] = {}
+    for leg in legs:
+        injected[leg] = _draw(exported, leg.isps, leg.trade.sold_wh)
+        for i, isp in enumerate(leg.isps):
+            part = leg.trade.bought_wh // leg.period_isps + (leg.trade.bought_wh % leg.period_isps if i == 0 else 0)
+            lots.setdefault((isp, leg.brown), []).append([leg, part])
+    for leg in sorted(legs, key=lambda leg: leg.brown):
+        for brown_lots in (True, False) if leg.brown else (False,):
+            for isp in leg.isps:
+                for lot in lots.get((isp, brown_lots), []):
+                    part = min(lot[1], leg.trade.sold_wh - injected[leg] - covered[leg])
+                    lot[1] -= part
+                    covered[leg] += part
+                    drawn[lot[0]] += part
+    found = {}
+    for leg in legs:
+        consumed = _draw(imported, leg.isps, leg.trade.bought_wh - drawn[leg])
+        incomplete = any(readings[isp] is None for isp in leg.isps)
+        taken = leg.trade.bought_wh if incomplete else drawn[leg] + consumed
+        found[leg.session_id, leg.product] = Flow(injected[leg], covered[leg], taken, incomplete)
+    return found
+
+
+def _legs(held: Mapping[int, tuple[Span, Mapping[int, Trade]]], readings: Readings) -> Iterable[Leg]:
+    for session_id, (span, traded) in held.items():
+        for product, trade in traded.items():
+            green, period = divmod(product, span.period_count)
+            first = span.first_isp + period * span.isps_per_period
+            isps = range(first, first + span.isps_per_period)
+            if isps[0] in readings:
+                yield Leg(span.isps_per_period, session_id, period, not green, isps, product, trade)
+
+
+def _draw(energy_wh: dict[int, int], isps: range, wanted_wh: int) -> int:
+    drawn = 0
+    for isp in isps:
+        part = min(energy_wh[isp], wanted_wh - drawn)
+        energy_wh[isp] -= part
+        drawn += part
+    return drawn
+
+
 def outcome(
-    terms: SessionTerms, final: FinalRates, traded: Mapping[int, Trade], metered: Sequence[Metered]
+    terms: SessionTerms, final: FinalRates, traded: Mapping[int, Trade], flow: Mapping[int, Flow]
 ) -> tuple[Outcome, list[int]]:
-    """Outcome of a bundle by what its meter saw in every delivery period.
+    """Outcome of a bundle by what became of its trades, by product.
 
     Returns
     -------
@@ -204,29 +312,25 @@ def outcome(
     """
     injected_wh = [0] * terms.product_count
     sums: Counter[str] = Counter()
-    for period, (import_wh, export_wh, incomplete) in enumerate(metered):
-        for kind in (EnergyType.GREEN, EnergyType.BROWN):
-            product = terms.product(kind, period)
-            if product not in traded:
-                continue
-            bought, sold, signed_price = traded[product]
-            price = max(signed_price, 0)
-            injected, taken = min(export_wh, sold), min(import_wh, bought)
-            export_wh, import_wh = export_wh - injected, import_wh - taken
-            shortage, counted = sold - injected, bought if incomplete else taken
-            injected_wh[product] = injected
-            sums["bought"] += bought
-            sums["sold"] += sold
-            sums["surplus"] += bought - counted
-            sums[kind.name] += injected
-            sums["receipts"] += cost_down(counted, -signed_price) if signed_price < 0 else cost_down(sold, price)
-            penal_price = max(terms.shortage_price, price) + terms.shortage_penalty_rate
-            sums["charges"] += cost_up(shortage, price if incomplete else penal_price)
-            sums["surplus payment"] += cost_down(bought - counted, min(final.surplus_price, price))
-            if kind is EnergyType.GREEN:
-                sums["reward"] += cost_down(injected, final.green_reward_rate)
-            else:
-                sums["charges"] += cost_up(injected, terms.brown_penalty_rate)
+    for product, (bought, sold, signed_price) in traded.items():
+        kind, _ = terms.type_and_period(product)
+        injected, covered, taken, incomplete = flow[product]
+        price, shortage = max(signed_price, 0), sold - injected - covered
+        injected_wh[product] = injected
+        sums["bought"] += bought
+        sums["sold"] += sold
+        sums["covered"] += covered
+        sums["shortage"] += shortage
+        sums["surplus"] += bought - taken
+        sums[kind.name] += injected
+        sums["receipts"] += cost_down(taken, -signed_price) if signed_price < 0 else cost_down(sold, price)
+        penal_price = max(terms.shortage_price, price) + terms.shortage_penalty_rate
+        sums["charges"] += cost_up(shortage, price if incomplete else penal_price)
+        sums["surplus payment"] += cost_down(bought - taken, min(final.surplus_price, price))
+        if kind is EnergyType.GREEN:
+            sums["reward"] += cost_down(injected, final.green_reward_rate)
+        else:
+            sums["charges"] += cost_up(injected, terms.brown_penalty_rate)
     guarantee = cost_up(sums["sold"], terms.guarantee_rate)
     available = guarantee + sums["receipts"]
     charges = min(sums["charges"], available)
@@ -236,7 +340,8 @@ def outcome(
             sold_wh=sums["sold"],
             injected_green_wh=sums["GREEN"],
             injected_brown_wh=sums["BROWN"],
-            shortage_wh=sums["sold"] - sums["GREEN"] - sums["BROWN"],
+            covered_wh=sums["covered"],
+            shortage_wh=sums["shortage"],
             surplus_wh=sums["surplus"],
             guarantee=guarantee,
             receipts=sums["receipts"],

@@ -361,7 +361,7 @@ def _energy_market(authority: Of, participants: Of, grid: Of, house: Of) -> tupl
         Create("MarketSessions", (authority, participants, grid, market)),
         Create("MarketRelay", (grid, market)),
         Create("EnergyCertificates", (authority, participants, grid, market, producers)),
-        Create("MarketSettlement", (market, certificates, metering, meters, grid, house)),
+        Create("MarketSettlement", (market, Of("MarketSessions"), certificates, metering, meters, grid, house)),
         Create("TradingRules", (authority, participants, market, grid, meters, Of("CommitmentRegistry"))),
         Create(
             "SettlementProposer",

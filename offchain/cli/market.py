@@ -122,8 +122,9 @@ def run(
     steps: list[str] = []
     with open_store(target, create=False) if target is not None else nullcontext() as opened:
         while True:
-            record = _find(suite, session)
-            done = advance_session(suite, signer, record, opened)
+            sessions = _sessions(suite)
+            record = _known(sessions, session)
+            done = advance_session(suite, signer, sessions, session, opened)
             steps += done
             if not as_json:
                 for step in done:
@@ -163,7 +164,10 @@ def _sessions(suite: "Suite") -> dict[int, "SessionRecord"]:
 
 
 def _find(suite: "Suite", session_id: int) -> "SessionRecord":
-    sessions = _sessions(suite)
+    return _known(_sessions(suite), session_id)
+
+
+def _known(sessions: dict[int, "SessionRecord"], session_id: int) -> "SessionRecord":
     if session_id not in sessions:
         raise DomainError(
             f"there is no session {session_id}", hint=f"{len(sessions)} were opened; `gridpact market list`"

@@ -11,8 +11,9 @@ from offchain.chain.client import Receipt
 from offchain.chain.contracts import Suite
 from offchain.chain.signatures import BUNDLE, REJECTION, market_domain, sign
 from offchain.flexibility.metered_days import ProvenDay, proven_days
+from offchain.market.positions import Window, session_window
 from offchain.market.replay import BundleRecord, SessionRecord
-from offchain.market.terms import SessionTerms
+from offchain.market.terms import MAX_DELIVERY_ISPS, SessionTerms
 from offchain.store import Store
 from offchain.store.batches import Batch, BatchKind, BatchStatus, batches_with_status
 
@@ -109,50 +110,113 @@ def claim_bundles(
     suite: Suite, sender: LocalAccount, session_id: int, records: Iterable[BundleRecord]
 ) -> list[Receipt]:
     """Return to traders the escrow that their final match does not need."""
-    return _send_for_all(suite, sender, "EnergyMarket", "claim", session_id, [(r, ()) for r in records])
+    return _send_for_all(suite, sender, "EnergyMarket", "claim", session_id, records)
 
 
 def issue_certificates(
     suite: Suite, sender: LocalAccount, session_id: int, records: Iterable[BundleRecord]
 ) -> list[Receipt]:
     """Issue the certificates of bundles that bought something."""
-    return _send_for_all(suite, sender, "EnergyCertificates", "issue", session_id, [(r, ()) for r in records])
+    return _send_for_all(suite, sender, "EnergyCertificates", "issue", session_id, records)
 
 
 def settle_bundles(
     suite: Suite,
     sender: LocalAccount,
+    sessions: Mapping[int, SessionRecord],
     session_id: int,
     records: Iterable[BundleRecord],
     metered: Mapping[bytes, Sequence[ProvenDay]],
 ) -> tuple[list[Receipt], list[BundleRecord]]:
-    """Settle every bundle whose connection has a metered day.
+    """Settle every bundle whose window is over and metered, netted with what its connection holds in other sessions.
 
     Parameters
     ----------
+    sessions : mapping
+        All sessions by id.
     metered : mapping
-        Metered days that cover the session with their proofs, in order of time, by connection id.
+        Metered days with their proofs, in order of time, by connection id.
 
     Returns
     -------
     receipts, left : list, list
-        Left are bundles without a metered day: they wait for :func:`settle_missing_bundles`.
+        Left are bundles without readings, which wait for :func:`settle_missing_bundles`, and those whose window is not
+        over or touches an auction that has not ended.
     """
-    records = list(records)
-    ready = [
-        (r, ([proven.as_evidence() for proven in metered[r.connection_id]],))
-        for r in records
-        if r.connection_id in metered
-    ]
-    left = [r for r in records if r.connection_id not in metered]
-    return _send_for_all(suite, sender, "MarketSettlement", "settle", session_id, ready), left
+    now = suite.chain.block()["timestamp"]
+    ready, left = [], []
+    for record, window in _windows(suite, sessions, session_id, records):
+        days = _covering(metered.get(record.connection_id, ()), window)
+        if days and window.is_final and now >= window.end_seconds:
+            ready.append((record, window, ([proven.as_evidence() for proven in days],)))
+        else:
+            left.append(record)
+    return _settle(suite, sender, "settle", session_id, ready), left
 
 
 def settle_missing_bundles(
-    suite: Suite, sender: LocalAccount, session_id: int, records: Iterable[BundleRecord]
+    suite: Suite,
+    sender: LocalAccount,
+    sessions: Mapping[int, SessionRecord],
+    session_id: int,
+    records: Iterable[BundleRecord],
+) -> tuple[list[Receipt], list[BundleRecord]]:
+    """Settle bundles without readings, after the deadline of the session.
+
+    Returns
+    -------
+    receipts, left : list, list
+        Left are bundles whose window is not over or touches an auction that has not ended.
+    """
+    now = suite.chain.block()["timestamp"]
+    ready, left = [], []
+    for record, window in _windows(suite, sessions, session_id, records):
+        if window.is_final and now >= window.end_seconds:
+            ready.append((record, window, ()))
+        else:
+            left.append(record)
+    return _settle(suite, sender, "settleMissing", session_id, ready), left
+
+
+def _windows(
+    suite: Suite, sessions: Mapping[int, SessionRecord], session_id: int, records: Iterable[BundleRecord]
+) -> list[tuple[BundleRecord, Window]]:
+    """Bundles of a session, each with the window that it is netted in."""
+    records = list(records)
+    connections = suite.call_all([("GridRegistry", "connection", (r.connection_id,)) for r in records])
+    areas = [connection["congestionPointId"] for connection in connections]
+    return [
+        (record, session_window(sessions, sessions[session_id], record.connection_id, area))
+        for record, area in zip(records, areas, strict=True)
+    ]
+
+
+def _covering(days: Sequence[ProvenDay], window: Window) -> list[ProvenDay]:
+    """Days that meet a window; none when they do not cover it."""
+    found, covered_to = [], window.first_isp
+    for proven in days:
+        day = proven.day
+        if day.first_isp < window.end_isp and window.first_isp < day.first_isp + day.isp_count:
+            if day.first_isp > covered_to:
+                return []
+            found.append(proven)
+            covered_to = max(covered_to, day.first_isp + day.isp_count)
+    return found if covered_to >= window.end_isp else []
+
+
+def _settle(
+    suite: Suite,
+    sender: LocalAccount,
+    function: str,
+    session_id: int,
+    ready: Sequence[tuple[BundleRecord, Window, tuple]],
 ) -> list[Receipt]:
-    """Settle bundles without readings, after the deadline of the session."""
-    return _send_for_all(suite, sender, "MarketSettlement", "settleMissing", session_id, [(r, ()) for r in records])
+    prepared = []
+    for record, window, rest in ready:
+        positions = [held.as_argument() for held in window.held]
+        arguments = (session_id, record.connection_id, positions, *rest)
+        prepared.append(suite.prepare("MarketSettlement", function, arguments))
+    return suite.chain.send_all([(sender, call) for call in prepared])
 
 
 def close_session(suite: Suite, sender: LocalAccount, session_id: int) -> Receipt:
@@ -166,30 +230,28 @@ def _send_for_all(
     contract: str,
     function: str,
     session_id: int,
-    calls: Sequence[tuple[BundleRecord, tuple]],
+    records: Iterable[BundleRecord],
 ) -> list[Receipt]:
     prepared = [
-        suite.prepare(contract, function, (session_id, record.connection_id, record.bundle, *rest))
-        for record, rest in calls
+        suite.prepare(contract, function, (session_id, record.connection_id, record.bundle)) for record in records
     ]
     return suite.chain.send_all([(sender, call) for call in prepared])
 
 
-def metered_days(suite: Suite, store: Store, session: SessionRecord) -> dict[bytes, list[ProvenDay]]:
-    """Metered days of the connections of a session, from the confirmed day batches of a store, where they cover it.
+def metered_days(suite: Suite, store: Store, first_isp: int, end_isp: int) -> dict[bytes, list[ProvenDay]]:
+    """Metered days that meet the ISPs [first, end), from the confirmed day batches of a store.
 
     Returns
     -------
     dict
-        Days in order of time by connection id; connections that the store does not cover are left out.
+        Days in order of time by connection id.
     """
-    end_isp = session.first_isp + session.terms.isps_per_period * session.terms.period_count
     with store.read() as connection:
         confirmed = batches_with_status(connection, BatchKind.DAY, BatchStatus.CONFIRMED)
     latest: dict[tuple[str, int], Batch] = {}
     for batch in confirmed:
         key = batch.operator, batch.first_isp
-        overlaps = batch.first_isp < end_isp and session.first_isp < batch.first_isp + batch.isp_count
+        overlaps = batch.first_isp < end_isp and first_isp < batch.first_isp + batch.isp_count
         if overlaps and (key not in latest or latest[key].version < batch.version):
             latest[key] = batch
     days = [day for batch in latest.values() for day in proven_days(store, batch.id).values()]
@@ -199,23 +261,22 @@ def metered_days(suite: Suite, store: Store, session: SessionRecord) -> dict[byt
     found: dict[bytes, list[ProvenDay]] = {}
     for proven in sorted(days, key=lambda proven: proven.day.first_isp):
         found.setdefault(connection_of[proven.day.meter_id], []).append(proven)
-    return {
-        connection_id: proven
-        for connection_id, proven in found.items()
-        if sum(p.day.isp_count for p in proven) >= end_isp - session.first_isp
-    }
+    return found
 
 
-def advance_session(suite: Suite, sender: LocalAccount, session: SessionRecord, store: Store | None) -> list[str]:
+def advance_session(
+    suite: Suite, sender: LocalAccount, sessions: Mapping[int, SessionRecord], session_id: int, store: Store | None
+) -> list[str]:
     """Take every step that the time allows; what was done, in words. Nothing when there is nothing to do.
 
     Parameters
     ----------
-    session : SessionRecord
-        As the chain tells it now.
+    sessions : mapping
+        All sessions by id, as the chain tells them now.
     store : Store or None
         Metered days for the settlement; without one, bundles are settled only when readings are overdue.
     """
+    session = sessions[session_id]
     now, times, done = suite.chain.block()["timestamp"], session.times, []
     if session.rates is None:
         cleared = session.results or now > times.accept_by
@@ -233,14 +294,14 @@ def advance_session(suite: Suite, sender: LocalAccount, session: SessionRecord, 
         done.append(f"returned spare escrow of {len(unclaimed)} bundles")
     open_bundles = [record for record in session.standing if record.outcome is None]
     if open_bundles and now >= times.delivery_end and store is not None:
-        receipts, open_bundles = settle_bundles(
-            suite, sender, session.id, open_bundles, metered_days(suite, store, session)
-        )
+        # A window is at most a longest delivery longer on each side.
+        span = session.span
+        days = metered_days(suite, store, span.first_isp - MAX_DELIVERY_ISPS, span.end_isp + MAX_DELIVERY_ISPS)
+        receipts, open_bundles = settle_bundles(suite, sender, sessions, session_id, open_bundles, days)
         done += [f"settled {len(receipts)} bundles by meter"] if receipts else []
     if open_bundles and now >= times.settle_by:
-        settle_missing_bundles(suite, sender, session.id, open_bundles)
-        done.append(f"settled {len(open_bundles)} bundles without readings")
-        open_bundles = []
+        receipts, open_bundles = settle_missing_bundles(suite, sender, sessions, session_id, open_bundles)
+        done += [f"settled {len(receipts)} bundles without readings"] if receipts else []
     if not open_bundles and session.residual is None and now >= times.delivery_end:
         close_session(suite, sender, session.id)
         done.append("closed the session")

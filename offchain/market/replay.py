@@ -9,9 +9,10 @@ import numpy as np
 
 from offchain.chain.events import Event
 from offchain.market.clearing import Clearing, ClearingClass
+from offchain.market.netting import Fills
 from offchain.market.orders import ORDER, PriceGrid, unpack_bundle
-from offchain.market.settlement import Fills, FinalRates, Outcome, bundle_fills
-from offchain.market.terms import EnergyType, SessionTerms, SessionTimes
+from offchain.market.settlement import FinalRates, Outcome, bundle_fills
+from offchain.market.terms import EnergyType, SessionTerms, SessionTimes, Span
 
 CONTRACTS = ("MarketSessions", "EnergyMarket", "MarketSettlement", "EnergyCertificates", "SettlementProposer")
 """Whose events tell a session."""
@@ -59,6 +60,10 @@ class SessionRecord:
     @property
     def times(self) -> SessionTimes:
         return SessionTimes.of(self.terms, self.first_isp)
+
+    @property
+    def span(self) -> Span:
+        return Span(self.first_isp, self.terms.isps_per_period, self.terms.period_count)
 
     @property
     def standing(self) -> list[BundleRecord]:

@@ -6,32 +6,14 @@ and ``interfaces/IMarketSettlement.sol``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from offchain.domain.errors import DomainError
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass, fills
+from offchain.market.netting import Fills, Netted
 from offchain.market.orders import escrow as limit_escrow
 from offchain.market.terms import EnergyType, SessionTerms
-
-
-class Metered(NamedTuple):
-    """What a connection took and gave in a delivery period [Wh]; ``incomplete`` when an ISP has no reading."""
-
-    import_wh: int
-    export_wh: int
-    incomplete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fills:
-    """Final fills of a bundle by product [Wh], and the clearing prices [uToken/kWh]."""
-
-    bought_wh: list[int]
-    sold_wh: list[int]
-    prices: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +32,7 @@ class Outcome:
     sold_wh: int
     injected_green_wh: int
     injected_brown_wh: int
+    covered_wh: int
     shortage_wh: int
     surplus_wh: int
     guarantee: int
@@ -121,77 +104,40 @@ def most_filled_wh(terms: SessionTerms, result: Clearing, rationed: ClearingClas
     return result.volume_wh + result.ration_denominator // terms.min_quantity_wh + 1
 
 
-def metered_periods(
-    terms: SessionTerms, import_wh: Sequence[int], export_wh: Sequence[int], missing: Sequence[bool]
-) -> list[Metered]:
-    """Sums of the delivery periods from values per ISP of the whole session."""
-    count = terms.isps_per_period * terms.period_count
-    if not len(import_wh) == len(export_wh) == len(missing) == count:
-        raise DomainError(f"{len(import_wh)} metered ISPs for a session of {count}")
-    periods = []
-    for first in range(0, count, terms.isps_per_period):
-        isps = range(first, first + terms.isps_per_period)
-        known = [i for i in isps if not missing[i]]
-        periods.append(
-            Metered(
-                sum(int(import_wh[i]) for i in known),
-                sum(int(export_wh[i]) for i in known),
-                len(known) < len(isps),
-            )
-        )
-    return periods
-
-
-def outcome(
-    terms: SessionTerms, rates: FinalRates, final: Fills, metered: Sequence[Metered]
-) -> tuple[Outcome, list[int]]:
-    """Outcome of a bundle by its metered periods.
-
-    Returns
-    -------
-    Outcome
-    injected_wh : list of int
-        Delivered energy by product [Wh].
-    """
-    injected_wh = [0] * terms.product_count
-    taken_wh = [0] * terms.product_count
-    receipts = charges = surplus = reward = 0
-    for period, (import_wh, export_wh, incomplete) in enumerate(metered):
-        for energy_type in (EnergyType.GREEN, EnergyType.BROWN):
-            product = terms.product(energy_type, period)
-            bought, sold, price = final.bought_wh[product], final.sold_wh[product], final.prices[product]
-            injected = min(export_wh, sold)
-            export_wh -= injected
-            taken = bought if incomplete else min(import_wh, bought)
-            import_wh -= min(import_wh, taken)
-            injected_wh[product], taken_wh[product] = injected, taken
-            paid_price = max(price, 0)
-            receipts += cost_down(taken, -price) if price < 0 else cost_down(sold, price)
-            surplus += cost_down(bought - taken, min(rates.surplus_price, paid_price))
-            replaced = paid_price if incomplete else max(terms.shortage_price, paid_price) + terms.shortage_penalty_rate
-            charges += cost_up(sold - injected, replaced)
-            if energy_type is EnergyType.GREEN:
-                reward += cost_down(injected, rates.green_reward_rate)
-            else:
-                charges += cost_up(injected, terms.brown_penalty_rate)
+def outcome(terms: SessionTerms, rates: FinalRates, final: Fills, netted: Netted) -> Outcome:
+    """Outcome of a bundle by what :func:`offchain.market.netting.net` made of its fills."""
+    receipts = charges = surplus = reward = shortage_wh = 0
+    for product in range(terms.product_count):
+        kind, period = terms.type_and_period(product)
+        bought, sold, price = final.bought_wh[product], final.sold_wh[product], final.prices[product]
+        injected, taken = netted.injected_wh[product], netted.taken_wh[product]
+        short = sold - injected - netted.covered_wh[product]
+        shortage_wh += short
+        paid_price = max(price, 0)
+        receipts += cost_down(taken, -price) if price < 0 else cost_down(sold, price)
+        surplus += cost_down(bought - taken, min(rates.surplus_price, paid_price))
+        with_penalty = max(terms.shortage_price, paid_price) + terms.shortage_penalty_rate
+        charges += cost_up(short, paid_price if netted.incomplete[period] else with_penalty)
+        if kind is EnergyType.GREEN:
+            reward += cost_down(injected, rates.green_reward_rate)
+        else:
+            charges += cost_up(injected, terms.brown_penalty_rate)
     bought, sold = sum(final.bought_wh), sum(final.sold_wh)
-    brown = sum(injected_wh[: terms.period_count])
+    brown = sum(netted.injected_wh[: terms.period_count])
     guarantee = cost_up(sold, terms.guarantee_rate)
     charges = min(charges, guarantee + receipts)
-    return (
-        Outcome(
-            bought,
-            sold,
-            sum(injected_wh) - brown,
-            brown,
-            sold - sum(injected_wh),
-            bought - sum(taken_wh),
-            guarantee,
-            receipts,
-            charges,
-            surplus,
-            reward,
-            guarantee + receipts - charges + surplus + reward,
-        ),
-        injected_wh,
+    return Outcome(
+        bought,
+        sold,
+        sum(netted.injected_wh) - brown,
+        brown,
+        sum(netted.covered_wh),
+        shortage_wh,
+        bought - sum(netted.taken_wh),
+        guarantee,
+        receipts,
+        charges,
+        surplus,
+        reward,
+        guarantee + receipts - charges + surplus + reward,
     )

@@ -2,12 +2,16 @@
 
 from dataclasses import astuple, dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.orders import PriceGrid
 
 MAX_DELIVERY_PERIODS = 128
+MAX_DELIVERY_ISPS = 672
+RECORD_SECONDS = 30 * 86_400
+"""How long after delivery readings and bundles count (``IMarketSessions.recordSeconds``)."""
 
 
 class EnergyType(IntEnum):
@@ -49,6 +53,16 @@ class SessionTerms:
                 f"session of {self.period_count} periods of {self.isps_per_period} ISPs",
                 hint=f"1 to {MAX_DELIVERY_PERIODS} periods of at least one ISP",
             )
+        if self.isps_per_period * self.period_count > MAX_DELIVERY_ISPS:
+            raise DomainError(
+                f"session of {self.isps_per_period * self.period_count} ISPs",
+                hint=f"at most {MAX_DELIVERY_ISPS}, a week",
+            )
+        if self.readings_due_seconds + self.settlement_seconds > RECORD_SECONDS:
+            raise DomainError(
+                f"settlement ends {self.readings_due_seconds + self.settlement_seconds} s after delivery",
+                hint=f"readings_due_seconds and settlement_seconds sum up to at most {RECORD_SECONDS}",
+            )
         if self.acceptance_seconds > self.gate_lead_seconds:
             raise DomainError(
                 f"acceptance window of {self.acceptance_seconds} s ends after delivery begins",
@@ -78,6 +92,18 @@ class SessionTerms:
     def as_tuple(self) -> tuple:
         """Argument of the contract."""
         return astuple(self)
+
+
+class Span(NamedTuple):
+    """When a session delivers."""
+
+    first_isp: int
+    isps_per_period: int
+    period_count: int
+
+    @property
+    def end_isp(self) -> int:
+        return self.first_isp + self.isps_per_period * self.period_count
 
 
 @dataclass(frozen=True, slots=True)

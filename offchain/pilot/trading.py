@@ -96,12 +96,13 @@ def trade_day_ahead(world: World, forecast_wh: np.ndarray) -> int:
 def settle_trading(world: World, session_id: int, metered: Mapping[bytes, ProvenDay]) -> None:
     """Settle every bundle by its metered day, the others without readings when their time has come; close."""
     suite, relayer = world.suite, world.cast.relayer
-    session = _session(world, session_id)
+    sessions = replay_sessions(read_events(world.chain, world.suite))
+    session = sessions[session_id]
     by_connection = {p.connection_id: [metered[p.meter_id]] for p in world.cast.prosumers if p.meter_id in metered}
-    _, left = settle_bundles(suite, relayer, session_id, session.standing, by_connection)
+    _, left = settle_bundles(suite, relayer, sessions, session_id, session.standing, by_connection)
     if left:
         world.clock.advance_to(max(world.clock.now(), session.times.settle_by))
-        settle_missing_bundles(suite, relayer, session_id, left)
+        settle_missing_bundles(suite, relayer, sessions, session_id, left)
     close_session(suite, relayer, session_id)
 
 

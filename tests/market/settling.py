@@ -10,6 +10,7 @@ from offchain.chain.merkle import MerkleTree
 from offchain.chain.signatures import METER_DAY, metering_domain, sign
 from offchain.domain.curves import pack_baseline, pack_readings
 from offchain.domain.isp import SECONDS_PER_ISP
+from offchain.market.terms import Span
 from tests.market.world import FUNDS, MarketWorld, OpenSession, Trader
 from tests.utils.evm import CHAIN_ID
 
@@ -40,7 +41,7 @@ class SettlingWorld(MarketWorld):
         self.commitments = deploy("CommitmentRegistry", authority, participants)
         self.certificates = deploy("EnergyCertificates", authority, participants, grid, self.market, self.producers)
         self.settlement = deploy(
-            "MarketSettlement", self.market, self.certificates, self.metering, self.meters, grid, house
+            "MarketSettlement", self.market, self.sessions, self.certificates, self.metering, self.meters, grid, house
         )
         self.rules = deploy("TradingRules", authority, participants, self.market, grid, self.meters, self.commitments)
         self.proposer = deploy(
@@ -127,6 +128,15 @@ class SettlingWorld(MarketWorld):
             trader: {"commitmentId": commitment_id, "meterId": meter_of(trader), "values": p, "proof": proof}
             for (trader, p), proof in zip(packed.items(), tree.proofs(), strict=True)
         }
+
+
+def position(session: OpenSession, bundle: bytes) -> dict[str, Any]:
+    """``IMarketSettlement.Position``."""
+    return {"sessionId": session.id, "bundle": bundle}
+
+
+def span_of(session: OpenSession) -> Span:
+    return Span(session.first_isp, session.terms.isps_per_period, session.terms.period_count)
 
 
 def meter_of(trader: Trader) -> bytes:

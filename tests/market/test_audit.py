@@ -15,7 +15,7 @@ from eth_hash.auto import keccak
 from offchain.market.batches import OutcomeBatch, ProposedOutcome
 from offchain.market.settlement import Outcome
 from tests.market.audited import AuditedWorld
-from tests.market.settling import PROPOSER_SETTINGS
+from tests.market.settling import PROPOSER_SETTINGS, position
 from tests.market.world import BUY, SELL, SOLAR, Trader, bundle_of, price_tick
 
 AGE_CAP, TURN, CHALLENGE, ANSWER, MINIMUM, PENALTY, BOND, FEE = PROPOSER_SETTINGS
@@ -46,7 +46,9 @@ def batch_of(world, session, bundles, evidence, **lies) -> OutcomeBatch:
     """Outcomes as the contract finds them, the first with lies."""
     outcomes = []
     for trader, bundle in bundles.items():
-        found, injected = world.settlement.outcomeOf(session.id, trader.connection, bundle, [evidence[trader]])
+        found, injected = world.settlement.outcomeOf(
+            session.id, trader.connection, [position(session, bundle)], [evidence[trader]]
+        )
         outcome = Outcome(*(found | lies).values())
         lies = {}
         outcomes.append(ProposedOutcome(trader.connection, bundle, outcome, tuple(injected)))
@@ -120,8 +122,9 @@ def settled_session(world) -> SimpleNamespace:
     batch = batch_of(world, session, bundles, evidence)
     propose(world, session, batch)
     number = challenge(world, session, batch, buyer)
-    world.proposer.answer(number, batch.outcomes[buyer.connection].as_argument(), [evidence[buyer]])
-    world.settlement.settle(session.id, silent.connection, left, [evidence[silent]])
+    answered = batch.outcomes[buyer.connection].as_argument()
+    world.proposer.answer(number, answered, [position(session, BUYS)], [evidence[buyer]])
+    world.settlement.settle(session.id, silent.connection, [position(session, left)], [evidence[silent]])
     world.evm.now += CHALLENGE
     for trader in bundles:
         proposed = batch.outcomes[trader.connection].as_argument()
@@ -436,7 +439,8 @@ def lie():
     false = batch_of(world, session, bundles, evidence, payout=payout + 1)
     propose(world, session, false)
     first, second = challenge(world, session, false, seller), challenge(world, session, false, buyer)
-    world.proposer.answer(first, false.outcomes[seller.connection].as_argument(), [evidence[seller]])
+    answered = false.outcomes[seller.connection].as_argument()
+    world.proposer.answer(first, answered, [position(session, sells)], [evidence[seller]])
     world.proposer.expireChallenge(second)
     propose(world, session, truth)
     return world

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.market.settling import ISPS
+from tests.market.settling import ISPS, position
 from tests.market.world import BUY, SELL, SOLAR, bundle_of, price_tick
 from tests.utils.evm import reverts
 
@@ -38,7 +38,7 @@ def close(world, session, bundles, injected: dict) -> None:
     readings = {trader: [(900, injected.get(trader, 0)), *nothing] for trader in bundles}
     evidence = world.anchor(session, {t: r[:8] for t, r in readings.items()})
     for trader, bundle in bundles.items():
-        world.settlement.settle(session.id, trader.connection, bundle, [evidence[trader]])
+        world.settlement.settle(session.id, trader.connection, [position(session, bundle)], [evidence[trader]])
     world.market.closeSession(session.id)
 
 

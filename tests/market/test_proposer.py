@@ -8,7 +8,7 @@ from eth_abi import encode
 from eth_hash.auto import keccak
 
 from offchain.chain.merkle import MerkleTree
-from tests.market.settling import PROPOSER_SETTINGS
+from tests.market.settling import PROPOSER_SETTINGS, position
 from tests.market.world import BUY, SELL, Trader, bundle_of, price_tick
 from tests.utils.evm import reverts
 
@@ -75,7 +75,9 @@ def batch_of(world, session, evidence, **lies) -> Batch:
     """True outcomes of both traders, but for what the seller's is said to be."""
     outcomes = []
     for trader, bundle in zip(world.traders[:2], (SELLS, BUYS), strict=True):
-        found, injected = world.settlement.outcomeOf(session.id, trader.connection, bundle, [evidence[trader]])
+        found, injected = world.settlement.outcomeOf(
+            session.id, trader.connection, [position(session, bundle)], [evidence[trader]]
+        )
         outcomes.append(
             {"connectionId": trader.connection, "bundle": bundle, "outcome": found, "injectedWh": list(injected)}
         )
@@ -324,7 +326,7 @@ def test_claim_refuses_what_was_not_proposed(settling, session, proposed):
 def test_settlement_by_meter_stays_open_beside_a_batch(settling, session, proposed):
     batch, _, evidence = proposed
     seller = settling.traders[0]
-    settling.settlement.settle(session.id, seller.connection, SELLS, [evidence[seller]])
+    settling.settlement.settle(session.id, seller.connection, [position(session, SELLS)], [evidence[seller]])
     settling.evm.now += CHALLENGE
     with reverts("AlreadySettled", session.id, seller.connection):
         settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
@@ -335,6 +337,11 @@ def test_settlement_by_meter_stays_open_beside_a_batch(settling, session, propos
 
 def challenge(world, session, batch, by: Trader, position: int = 0) -> int:
     return world.proposer.challenge(session.id, batch.outcomes[position], batch.proof(position), sender=by.address)
+
+
+def answer(world, session, number: int, batch, evidence, position_in_batch: int = 0) -> None:
+    outcome, trader = batch.outcomes[position_in_batch], world.traders[position_in_batch]
+    world.proposer.answer(number, outcome, [position(session, outcome["bundle"])], [evidence[trader]])
 
 
 @pytest.fixture
@@ -355,7 +362,7 @@ def test_a_lie_costs_the_proposer_its_stake(settling, session, lie):
     before = settling.house.balanceOf(challenger.address)
     number = challenge(settling, session, batch, challenger)
     assert settling.house.balanceOf(challenger.address) == before - BOND
-    settling.proposer.answer(number, batch.outcomes[0], [evidence[settling.traders[0]]])
+    answer(settling, session, number, batch, evidence, 0)
     assert settling.evm.event("FraudProven")["stake"] == MINIMUM
     assert settling.house.balanceOf(challenger.address) == before + MINIMUM
     assert settling.proposer.stakeOf(liar.address)["amount"] == 0
@@ -372,7 +379,7 @@ def test_a_lying_challenger_loses_its_bond(settling, session, proposed):
     with reverts("ChallengesOpen", session.id, 1):
         settling.evm.now += CHALLENGE
         settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
-    settling.proposer.answer(number, batch.outcomes[0], [evidence[settling.traders[0]]])
+    answer(settling, session, number, batch, evidence, 0)
     assert settling.house.balanceOf(proposer.address) - before == BOND
     settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
     with reverts("ChallengeUnknown", number):
@@ -401,7 +408,7 @@ def test_a_bundle_that_does_not_stand_is_a_lie(settling, session):
     batch = Batch(batch.outcomes, MerkleTree([settling.proposer.leafOf(session.id, o) for o in batch.outcomes]))
     propose(settling, session, batch, proposer_of(settling, session))
     number = challenge(settling, session, batch, settling.traders[4])
-    settling.proposer.answer(number, batch.outcomes[0], [evidence[settling.traders[0]]])
+    answer(settling, session, number, batch, evidence, 0)
     assert settling.evm.event("FraudProven")["challenger"] == settling.traders[4].address
 
 
@@ -409,14 +416,14 @@ def test_answer_is_about_the_challenged_outcome(settling, session, proposed):
     batch, _, evidence = proposed
     number = challenge(settling, session, batch, settling.traders[4])
     with reverts("AnswerMismatch", number):
-        settling.proposer.answer(number, batch.outcomes[1], [evidence[settling.traders[1]]])
+        answer(settling, session, number, batch, evidence, 1)
 
 
 def test_challenges_of_a_batch_that_fell_get_their_bond_back(settling, session, lie):
     batch, _, evidence = lie
     first = challenge(settling, session, batch, settling.traders[1])
     second = challenge(settling, session, batch, settling.traders[4], 1)
-    settling.proposer.answer(first, batch.outcomes[0], [evidence[settling.traders[0]]])
+    answer(settling, session, first, batch, evidence, 0)
     before = settling.house.balanceOf(settling.traders[4].address)
     settling.proposer.expireChallenge(second)
     assert settling.evm.event("ChallengeVoided")["challengeId"] == second

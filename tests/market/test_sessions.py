@@ -120,7 +120,7 @@ EVERY = 8
 LEAD = 7_200
 
 
-def register(world, count: int = 40) -> int:
+def register(world, count: int = 600) -> int:
     return world.sessions.registerSchedule(TERMS.as_tuple(), FIRST, EVERY, count, LEAD, sender=world.operator.address)
 
 
@@ -145,8 +145,8 @@ def test_openScheduled_opens_each_session_once_for_anyone(world):
     assert session.state()["gateClosure"] == session.times.gate_closure
     with reverts("AlreadyOpened", schedule, 1, session.id):
         open_index(world, schedule, 1)
-    with reverts("NotScheduled", schedule, 40, 40):
-        open_index(world, schedule, 40)
+    with reverts("NotScheduled", schedule, 600, 600):
+        open_index(world, schedule, 600)
     with reverts("ScheduleUnknown", schedule + 1):
         open_index(world, schedule + 1, 0)
 
@@ -169,7 +169,9 @@ def test_registerSchedule_refuses_when_it_is_invalid(world, every, count):
         world.sessions.registerSchedule(TERMS.as_tuple(), FIRST, 4, 4, 60, sender=world.outsider.address)
 
 
-LIFE_SECONDS = LEAD + TERMS.gate_lead_seconds + 8 * 900 + TERMS.readings_due_seconds + TERMS.settlement_seconds
+RECORD_SECONDS = 30 * 86_400
+LONGEST_DELIVERY_ISPS = 672
+LIFE_SECONDS = LEAD + TERMS.gate_lead_seconds + (8 + 2 * LONGEST_DELIVERY_ISPS) * 900 + RECORD_SECONDS
 LANES = LIFE_SECONDS // (EVERY * 900) + 2
 
 
@@ -187,10 +189,10 @@ def test_sessions_of_a_schedule_use_the_word_of_a_bundle_in_turns(world):
     run(first, trader, BIDS, settle=True)
     for index in (1, LANES - 1):
         other = open_index(world, schedule, index)
-        other.submit(trader, bundle_of((1, BUY, index, 100)))
+        other.submit(trader, bundle_of((1, BUY, index % 100, 100)))
         assert first.bundle(trader)["settled"]
     last = open_index(world, schedule, LANES)
-    assert world.evm.now > first.times.settle_by
+    assert world.evm.now > first.times.delivery_end + RECORD_SECONDS
     event = last.submit(trader, BIDS)
     assert event["sequence"] == 1 and last.bundle(trader)["placed"]
     assert first.bundle(trader) == {

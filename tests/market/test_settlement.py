@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.clearing import clear_orders
+from offchain.market.netting import MeteredWindow, Position, net
 from offchain.market.orders import orders, unpack_bundle
-from offchain.market.settlement import (
-    FinalRates,
-    Outcome,
-    bundle_fills,
-    metered_periods,
-    outcome,
-)
-from tests.market.settling import ISPS, meter_of
+from offchain.market.settlement import FinalRates, Outcome, bundle_fills, outcome
+from tests.market.settling import ISPS, meter_of, position, span_of
 from tests.market.world import BUY, SELL, SOLAR, TERMS, bundle_of, price_tick
 from tests.utils.evm import reverts
 
@@ -41,7 +36,7 @@ def matched(settling):
 
 
 def settle(world, session, trader, bundle, evidence) -> Outcome:
-    found = world.settlement.settle(session.id, trader.connection, bundle, [evidence])
+    found = world.settlement.settle(session.id, trader.connection, [position(session, bundle)], [evidence])
     return Outcome(*found.values())
 
 
@@ -101,7 +96,7 @@ def test_settle_refuses_readings_that_do_not_cover_the_session(settling, matched
     seller = settling.traders[0]
     settling.anchor(matched, {seller: DELIVERED})
     with reverts("IspNotCovered", matched.first_isp):
-        settling.settlement.settle(matched.id, seller.connection, SELLS, [])
+        settling.settlement.settle(matched.id, seller.connection, [position(matched, SELLS)], [])
 
 
 def test_settle_refuses_a_day_that_nobody_anchored(settling, matched):
@@ -128,9 +123,11 @@ def test_settle_missing_waits_for_the_deadline(settling, matched):
     assert due == matched.times.settle_by
     settling.evm.now = due - 1
     with reverts("ReadingsStillDue", matched.id, due, due - 1):
-        settling.settlement.settleMissing(matched.id, seller.connection, SELLS)
+        settling.settlement.settleMissing(matched.id, seller.connection, [position(matched, SELLS)])
     settling.evm.now = due
-    found = Outcome(*settling.settlement.settleMissing(matched.id, seller.connection, SELLS).values())
+    found = Outcome(
+        *settling.settlement.settleMissing(matched.id, seller.connection, [position(matched, SELLS)]).values()
+    )
     assert found.payout == found.guarantee
     assert settling.evm.event("TraderSettled")["metered"] is False
 
@@ -170,19 +167,15 @@ def test_outcomes_equal_the_twin_and_the_pot_pays_them_all(settling, data):
         metered = {trader: data.draw(readings) for trader in traders}
         evidence = settling.anchor(session, metered)
         for trader in data.draw(st.permutations(traders)):
-            values = metered[trader]
-            periods = metered_periods(
-                TERMS,
-                [v[0] if v else 0 for v in values],
-                [v[1] if v else 0 for v in values],
-                [v is None for v in values],
-            )
-            expected, injected_wh = outcome(TERMS, rates, bundle_fills(TERMS, results, books[trader]), periods)
+            fills = bundle_fills(TERMS, results, books[trader])
+            own = Position(session.id, span_of(session), fills)
+            netted = net([own], MeteredWindow.of(session.first_isp, metered[trader])).sessions[session.id]
+            expected = outcome(TERMS, rates, fills, netted)
             found, injected = settling.settlement.outcomeOf(
-                session.id, trader.connection, bundles[trader], [evidence[trader]]
+                session.id, trader.connection, [position(session, bundles[trader])], [evidence[trader]]
             )
             assert list(found.values()) == list(asdict(expected).values())
-            assert list(injected) == injected_wh
+            assert list(injected) == netted.injected_wh
             assert settle(settling, session, trader, bundles[trader], evidence[trader]) == expected
         settling.market.closeSession(session.id)
         assert session.pot == 0

@@ -10,18 +10,22 @@ from dataclasses import asdict
 from offchain.audit.market_verdicts import (
     OPEN,
     Books,
+    Flow,
     Order,
+    Readings,
     Trade,
     bound_wh,
     clear,
     escrow,
     filled_wh,
+    flows,
     needed,
     orders_of,
     outcome,
     rates,
     trades,
     volume_wh,
+    window_of,
 )
 from offchain.audit.model import NOBODY, BatchStatus, Role
 from offchain.audit.replay import Handler, Replay, at
@@ -33,7 +37,7 @@ from offchain.domain.units import cost_up
 from offchain.market.clearing import ClearingClass
 from offchain.market.orders import ORDER
 from offchain.market.replay import SessionRecord, apply_event, terms_of, unpack_result
-from offchain.market.settlement import Metered, Outcome
+from offchain.market.settlement import Outcome
 from offchain.market.terms import EnergyType, SessionTimes
 
 SUBJECT = "energy market"
@@ -223,13 +227,16 @@ def trader_settled(replay: Replay, event: Event) -> None:
     record = replay.find(session.bundles, args["connectionId"], "bundle")
     replay.checks.equal(SETTLEMENT, "trader of a settlement", where, record.trader, args["trader"])
     replay.rule(SETTLEMENT, "settled twice", where, record.outcome is None, "one settlement", "another")
-    due = times.delivery_end if args["metered"] else times.settle_by
+    isps, held = _window(replay, session, record.connection_id)
+    due = max(isps.stop * SECONDS_PER_ISP, 0 if args["metered"] else times.settle_by)
     replay.rule(SETTLEMENT, "time of settlement", where, event.timestamp >= due, f"from {due}", event.timestamp)
+    open_auctions = [other for other in held if replay.model.sessions[other].rates is None]
+    replay.checks.equal(SETTLEMENT, "overlapping auctions not ended", where, [], open_auctions)
     claimed = Outcome(*args["outcome"].values())
     if args["metered"]:
         metered = metered_of(replay, session, args["connectionId"], event.timestamp, where)
     else:
-        metered = [Metered(0, 0, True)] * session.terms.period_count
+        metered = dict.fromkeys(isps)
     due_payout = check_outcome(replay, session, record.connection_id, metered, claimed, where)
     replay.pay(pot_of(replay, session.id), record.trader, due_payout)
 
@@ -341,17 +348,38 @@ def trades_of(replay: Replay, session: SessionRecord, connection_id: bytes) -> d
 
 
 def outcome_by_meters(
-    replay: Replay, session: SessionRecord, connection_id: bytes, metered: Sequence[Metered]
+    replay: Replay, session: SessionRecord, connection_id: bytes, metered: Readings
 ) -> tuple[Outcome, list[int]]:
-    """Outcome of a bundle, and its delivered energy by product [Wh]."""
-    return outcome(session.terms, session.rates, trades_of(replay, session, connection_id), metered)
+    """Outcome of a bundle, netted with those of overlapping sessions, and its delivered energy by product [Wh]."""
+    sessions = replay.model.sessions
+    _, overlapping = _window(replay, session, connection_id)
+    held = {other: (sessions[other].span, trades_of(replay, sessions[other], connection_id)) for other in overlapping}
+    traded = trades_of(replay, session, connection_id)
+    found = flows(held, metered)
+    own = {product: found.get((session.id, product), Flow()) for product in traded}
+    return outcome(session.terms, session.rates, traded, own)
+
+
+def _window(replay: Replay, session: SessionRecord, connection_id: bytes) -> tuple[range, list[int]]:
+    """ISPs that a bundle is netted in, and the sessions in which its connection has a bundle there."""
+    connection = replay.find(replay.model.connections, connection_id, "connection")
+    area = session.terms.congestion_point_id
+    areas = {ANYWHERE, connection.congestion_point_id if area == ANYWHERE else area}
+    spans = {
+        other.id: other.span
+        for other in replay.model.sessions.values()
+        if other.terms.congestion_point_id in areas
+        and connection_id in other.bundles
+        and other.bundles[connection_id].bundle
+    }
+    return window_of(session.span, spans)
 
 
 def check_outcome(
     replay: Replay,
     session: SessionRecord,
     connection_id: bytes,
-    metered: Sequence[Metered] | None,
+    metered: Readings | None,
     found: Outcome,
     where: str,
 ) -> int:
@@ -375,13 +403,14 @@ def _orders(replay: Replay, session: SessionRecord, bundle: bytes, where: str) -
         return []
 
 
-def metered_of(
-    replay: Replay, session: SessionRecord, connection_id: bytes, as_of: int, where: str
-) -> list[Metered] | None:
-    """Metered periods of a connection by the batches that were usable at a time; ``None`` when evidence is missing."""
-    model, terms = replay.model, session.terms
-    first, count = session.first_isp, terms.isps_per_period * terms.period_count
-    importing, exporting, known, covered = [0] * count, [0] * count, [False] * count, [False] * count
+def metered_of(replay: Replay, session: SessionRecord, connection_id: bytes, as_of: int, where: str) -> Readings | None:
+    """Metered ISPs that a bundle is netted in, by the batches that were usable at a time; ``None`` when evidence is
+    missing."""
+    model = replay.model
+    isps, _ = _window(replay, session, connection_id)
+    first, count = isps.start, len(isps)
+    readings: dict[int, tuple[int, int] | None] = dict.fromkeys(isps)
+    covered = [False] * count
     window = replay.setting("MeteringLedger", "challengeWindow")
     for meter_id, meter in model.meters.items():
         if meter.connection_id != connection_id:
@@ -402,18 +431,13 @@ def metered_of(
                 reading = day[offset - day_first]
                 covered[offset - first] |= reading is not None or meter.key_at(offset) is not None
                 if reading is not None:
-                    importing[offset - first], exporting[offset - first] = reading
-                    known[offset - first] = True
+                    readings[offset] = reading
     if not all(covered):
         missing = first + covered.index(False)
         replay.checks.fail("evidence", "metered day behind a settlement", where, f"readings of ISP {missing}", "none")
         return None
     replay.checks.passed("evidence", 1)
-    spans = [range(i, i + terms.isps_per_period) for i in range(0, count, terms.isps_per_period)]
-    return [
-        Metered(sum(importing[i] for i in span), sum(exporting[i] for i in span), not all(known[i] for i in span))
-        for span in spans
-    ]
+    return readings
 
 
 HANDLERS = {

@@ -12,8 +12,10 @@ from offchain.audit.market_verdicts import Books, Order, Trade
 from offchain.domain.errors import DomainError
 from offchain.market import settlement as twin
 from offchain.market.clearing import Clearing, ClearingClass, clear_orders
+from offchain.market.netting import Fills, MeteredWindow, Position, net, widened
 from offchain.market.orders import pack_bundle
-from offchain.market.settlement import FinalRates, Metered
+from offchain.market.settlement import FinalRates
+from offchain.market.terms import Span
 from tests.offchain.market.session import TERMS, bundles, sessions
 
 
@@ -24,9 +26,9 @@ def books(draw):
     found = draw(st.lists(bundles(terms), min_size=1, max_size=5))
     metered = draw(
         st.lists(
-            st.builds(Metered, st.integers(0, 9_000), st.integers(0, 9_000), st.booleans()),
-            min_size=terms.period_count,
-            max_size=terms.period_count,
+            st.none() | st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)),
+            min_size=terms.period_count * terms.isps_per_period,
+            max_size=terms.period_count * terms.isps_per_period,
         )
     )
     return terms, found, metered
@@ -51,7 +53,53 @@ def test_verdicts_agree_with_the_twin(case):
         fills = twin.bundle_fills(terms, everything, book)
         assert own.escrow(terms, orders) == twin.bundle_escrow(terms, book)
         assert own.needed(terms, traded) == twin.final_needs(terms, fills)
-        assert own.outcome(terms, final, traded, metered) == twin.outcome(terms, final, fills, metered)
+        span = Span(0, terms.isps_per_period, terms.period_count)
+        netted = net([Position(1, span, fills)], MeteredWindow.of(0, metered)).sessions[1]
+        found = own.flows({1: (span, traded)}, dict(enumerate(metered)))
+        flow = {product: found[1, product] for product in traded}
+        expected = twin.outcome(terms, final, fills, netted), netted.injected_wh
+        assert own.outcome(terms, final, traded, flow) == expected
+
+
+@st.composite
+def held(draw):
+    """What a connection holds in sessions whose periods nest, and what its meter saw of all ISPs."""
+    found = {}
+    for session_id in range(1, draw(st.integers(2, 5)) + 1):
+        length = draw(st.sampled_from([1, 2, 4]))
+        count = draw(st.integers(1, 8 // length))
+        span = Span(length * draw(st.integers(0, 8 // length)), length, count)
+        wh = st.integers(0, 400) | st.just(0)
+        traded = {p: Trade(draw(wh), draw(wh), 0) for p in draw(st.sets(st.integers(0, 2 * count - 1)))}
+        found[session_id] = (span, traded)
+    readings = draw(st.lists(st.none() | st.tuples(wh, wh), min_size=16, max_size=16))
+    return found, readings
+
+
+@given(held())
+def test_flows_agree_with_the_twin_for_overlapping_sessions(case):
+    found, readings = case
+    flows = own.flows(found, dict(enumerate(readings)))
+    positions = []
+    for session_id, (span, traded) in found.items():
+        sides = [[traded.get(p, Trade(0, 0, 0))[side] for p in range(2 * span.period_count)] for side in (0, 1, 2)]
+        positions.append(Position(session_id, span, Fills(*sides)))
+    expected = net(positions, MeteredWindow.of(0, readings)).sessions
+    for (session_id, product), flow in flows.items():
+        netted = expected[session_id]
+        period = product % found[session_id][0].period_count
+        by_product = netted.injected_wh[product], netted.covered_wh[product], netted.taken_wh[product]
+        assert flow == (*by_product, netted.incomplete[period])
+
+
+@given(held(), st.integers(1, 5))
+def test_windows_agree_with_the_twin(case, which):
+    found, _ = case
+    spans = {session_id: span for session_id, (span, _) in found.items()}
+    settled = spans[min(which, len(spans))]
+    isps, inside = own.window_of(settled, spans)
+    assert widened(isps.start, isps.stop, spans.values()) == (isps.start, isps.stop)
+    assert inside == [k for k, s in spans.items() if s.first_isp < isps.stop and isps.start < s.end_isp]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), bundles(TERMS)), max_size=8))
@@ -83,8 +131,8 @@ def test_clear_rations_the_marginal_seller_as_the_contract_says():
 def test_outcome_pays_the_worked_example_of_the_interface():
     """1,000 Wh sold at 120,000, 600 injected: receipts 120,000, guarantee 200,000, charges 120,000, payout 200,000."""
     terms = replace(TERMS, shortage_price=250_000, shortage_penalty_rate=50_000, brown_penalty_rate=0)
-    metered = [Metered(0, 600), Metered(0, 0), Metered(0, 0)]
-    found, injected_wh = own.outcome(terms, FinalRates(0, 0), {0: Trade(0, 1_000, 120_000)}, metered)
+    traded = {0: Trade(0, 1_000, 120_000)}
+    found, injected_wh = own.outcome(terms, FinalRates(0, 0), traded, {0: own.Flow(600)})
     assert (found.receipts, found.guarantee, found.charges, found.payout) == (120_000, 200_000, 120_000, 200_000)
     assert injected_wh == [600, 0, 0, 0, 0, 0]
 

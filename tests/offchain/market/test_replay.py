@@ -36,7 +36,7 @@ def test_replay_keeps_the_bundle_that_stands():
 def test_replay_follows_a_bundle_to_its_settlement():
     outcome = dict.fromkeys(
         (
-            *("boughtWh", "soldWh", "injectedGreenWh", "injectedBrownWh", "shortageWh", "surplusWh"),
+            *("boughtWh", "soldWh", "injectedGreenWh", "injectedBrownWh", "coveredWh", "shortageWh", "surplusWh"),
             *("guarantee", "receipts", "charges", "surplusPayment", "greenReward", "payout"),
         ),
         3,

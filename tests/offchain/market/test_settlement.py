@@ -3,31 +3,27 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offchain.domain.errors import DomainError
 from offchain.market.clearing import Clearing, ClearingClass, clear_orders
+from offchain.market.netting import Fills, MeteredWindow, Position, net
 from offchain.market.orders import orders
 from offchain.market.settlement import (
-    Fills,
     FinalRates,
-    Metered,
     bundle_escrow,
     bundle_fills,
     final_needs,
     final_rates,
-    metered_periods,
     outcome,
 )
-from offchain.market.terms import EnergyType
+from offchain.market.terms import EnergyType, Span
 from tests.offchain.market.session import TERMS, bundles, sessions
 
 RATES = FinalRates(surplus_price=80_000, green_reward_rate=20_000)
 BROWN_0 = TERMS.product(EnergyType.BROWN, 0)
 GREEN_0 = TERMS.product(EnergyType.GREEN, 0)
-NOTHING = Metered(0, 0)
+NOTHING = (0, 0)
 
 
 def trade(product: int, *, bought_wh: int = 0, sold_wh: int = 0, price: int = 120_000) -> Fills:
@@ -37,8 +33,16 @@ def trade(product: int, *, bought_wh: int = 0, sold_wh: int = 0, price: int = 12
     return fills
 
 
-def outcome_of(fills: Fills, metered: Metered, terms=TERMS, rates=RATES):
-    return outcome(terms, rates, fills, [metered, NOTHING, NOTHING])[0]
+def settled(terms, rates, fills: Fills, readings):
+    """Outcome of a lone position by readings of its ISPs."""
+    position = Position(1, Span(0, terms.isps_per_period, terms.period_count), fills)
+    return outcome(terms, rates, fills, net([position], MeteredWindow.of(0, readings)).sessions[1])
+
+
+def outcome_of(fills: Fills, reading: tuple[int, int] | None, terms=TERMS, rates=RATES):
+    """With one reading other than zero, or missing, in the first ISP."""
+    isps = terms.isps_per_period * terms.period_count
+    return settled(terms, rates, fills, [reading, *[NOTHING] * (isps - 1)])
 
 
 def test_escrow_holds_worst_case_fee_and_guarantee():
@@ -48,7 +52,7 @@ def test_escrow_holds_worst_case_fee_and_guarantee():
 
 
 def test_outcome_pays_receipts_and_guarantee_when_all_is_injected():
-    result = outcome_of(trade(GREEN_0, sold_wh=1_000), Metered(0, 1_000))
+    result = outcome_of(trade(GREEN_0, sold_wh=1_000), (0, 1_000))
     assert (result.receipts, result.guarantee, result.charges) == (120_000, 200_000, 0)
     assert result.green_reward == 20_000
     assert result.payout == 340_000
@@ -56,7 +60,7 @@ def test_outcome_pays_receipts_and_guarantee_when_all_is_injected():
 
 def test_outcome_charges_shortage_price_and_penalty_when_less_is_injected():
     terms = replace(TERMS, shortage_price=250_000)
-    result = outcome_of(trade(GREEN_0, sold_wh=1_000), Metered(0, 600), terms, FinalRates(0, 0))
+    result = outcome_of(trade(GREEN_0, sold_wh=1_000), (0, 600), terms, FinalRates(0, 0))
     # The example of IMarketSettlement.
     assert (result.shortage_wh, result.charges, result.payout) == (400, 120_000, 200_000)
 
@@ -74,26 +78,25 @@ def test_outcome_limits_charges_to_guarantee_and_receipts():
 
 
 def test_outcome_pays_surplus_at_most_at_the_price_paid():
-    assert outcome_of(trade(BROWN_0, bought_wh=1_000, price=50_000), Metered(400, 0)).surplus_payment == 30_000
-    assert outcome_of(trade(BROWN_0, bought_wh=1_000, price=120_000), Metered(400, 0)).surplus_payment == 48_000
+    assert outcome_of(trade(BROWN_0, bought_wh=1_000, price=50_000), (400, 0)).surplus_payment == 30_000
+    assert outcome_of(trade(BROWN_0, bought_wh=1_000, price=120_000), (400, 0)).surplus_payment == 48_000
 
 
 def test_outcome_pays_for_taking_at_a_negative_price_only_what_was_taken():
-    result = outcome_of(trade(BROWN_0, bought_wh=1_000, price=-40_000), Metered(300, 0))
+    result = outcome_of(trade(BROWN_0, bought_wh=1_000, price=-40_000), (300, 0))
     assert (result.receipts, result.surplus_payment, result.payout) == (12_000, 0, 12_000)
 
 
 def test_outcome_neither_earns_nor_costs_when_readings_are_missing():
-    incomplete = Metered(0, 0, True)
-    assert outcome_of(trade(BROWN_0, sold_wh=1_000), incomplete).payout == 200_000
-    bought = outcome_of(trade(BROWN_0, bought_wh=1_000), incomplete)
+    assert outcome_of(trade(BROWN_0, sold_wh=1_000), None).payout == 200_000
+    bought = outcome_of(trade(BROWN_0, bought_wh=1_000), None)
     assert (bought.surplus_wh, bought.payout) == (0, 0)
 
 
 def test_outcome_counts_injection_as_green_first():
     fills = trade(GREEN_0, sold_wh=700)
     fills.sold_wh[BROWN_0], fills.prices[BROWN_0] = 600, 100_000
-    result = outcome_of(fills, Metered(0, 1_000))
+    result = outcome_of(fills, (0, 1_000))
     assert (result.injected_green_wh, result.injected_brown_wh, result.shortage_wh) == (700, 300, 300)
 
 
@@ -105,16 +108,7 @@ def test_final_rates_go_down_when_a_budget_does_not_suffice():
     assert final_rates(TERMS, results) == FinalRates(50_000 * 1_000 // 11_000, 10_000 * 1_000 // 990)
 
 
-def test_metered_periods_sum_isps_and_name_the_incomplete():
-    importing, exporting, missing = [1] * 12, [2] * 12, [False] * 12
-    missing[5] = True
-    periods = metered_periods(TERMS, importing, exporting, missing)
-    assert periods == [Metered(4, 8), Metered(3, 6, True), Metered(4, 8)]
-    with pytest.raises(DomainError, match="11 metered ISPs"):
-        metered_periods(TERMS, importing[1:], exporting[1:], missing[1:])
-
-
-meters = st.builds(Metered, st.integers(0, 5_000), st.integers(0, 5_000), st.booleans())
+readings = st.none() | st.tuples(st.integers(0, 5_000), st.integers(0, 5_000))
 
 
 @given(st.data())
@@ -129,7 +123,8 @@ def test_pot_covers_every_payout_in_any_order(data):
         fills = bundle_fills(terms, results, book)
         needs = final_needs(terms, fills)
         assert needs <= bundle_escrow(terms, book)
-        metered = data.draw(st.lists(meters, min_size=terms.period_count, max_size=terms.period_count))
+        isps = terms.isps_per_period * terms.period_count
+        metered = data.draw(st.lists(readings, min_size=isps, max_size=isps))
         pot -= bundle_escrow(terms, book) - needs
-        pot -= outcome(terms, rates, fills, metered)[0].payout
+        pot -= settled(terms, rates, fills, metered).payout
     assert pot >= 0
