@@ -161,6 +161,10 @@ AVAILABILITY = TypedStruct(
     "Availability(uint64 agreementId,uint32 dayFirstIsp,uint128 isps,uint256 nonce,uint64 deadline)"
 )
 BUNDLE = TypedStruct("Bundle(uint64 sessionId,bytes32 connectionId,uint16 sequence,bytes32 bundleHash,uint64 deadline)")
+TRADING_RULE = TypedStruct(
+    "Rule(bytes32 connectionId,address agent,address forecaster,uint32 number,uint40 validFrom,uint40 validUntil,"
+    "uint16 shareBps,bool greenOnly,int64[24] buyLimits,int64[24] sellLimits)"
+)
 REJECTION = TypedStruct("Rejection(uint64 sessionId,bytes32 connectionId,uint16 sequence,uint256 positions)")
 
 JOINING = TypedStruct(
@@ -201,6 +205,11 @@ def pool_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
 def trades_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
     """Domain of ``BilateralTrades``."""
     return SigningDomain("gridpact.trades", "1", chain_id, verifying_contract)
+
+
+def rules_domain(chain_id: int, verifying_contract: str) -> SigningDomain:
+    """Domain of ``TradingRules``."""
+    return SigningDomain("gridpact.rules", "1", chain_id, verifying_contract)
 
 
 def signing_key(secret: bytes) -> PrivateKey:

@@ -94,7 +94,7 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     world.at(table.forecast)
     forecast_wh, baseline_wh = _expect(world)
     committed = _commit(world, forecast_wh, baseline_wh)
-    session_id = trade_day_ahead(world, forecast_wh)
+    session_id = trade_day_ahead(world, forecast_wh, FORECAST)
     nothing = np.zeros(day.isp_count, dtype=np.int64)
     ahead = DayAhead(forecast_wh, baseline_wh, nothing, None, None, {}, {}, nothing, committed, session_id)
     expected_percent, need = _need(world, forecast_wh)

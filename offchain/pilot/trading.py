@@ -1,6 +1,7 @@
 """A trading day: everybody trades its forecast of the delivery day in one day-ahead session (HL-UC02).
 
-Orders are signed by the prosumers and brought by a relayer; a few reject what they were matched; meters settle it.
+Most sign their orders, which a relayer brings; some signed a trading rule once, by which their orders are placed from
+the forecast that their aggregator committed. A few reject what they were matched; meters settle it.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ import numpy as np
 from eth_account.signers.local import LocalAccount
 
 from offchain.chain.indexer import read_events
-from offchain.domain.isp import ISPS_PER_HOUR
+from offchain.domain.curves import pack_baseline
+from offchain.domain.isp import ISPS_PER_HOUR, SECONDS_PER_ISP
 from offchain.domain.units import UTOKEN
+from offchain.flexibility.commitments import CommitmentKind, commit_packed
 from offchain.flexibility.metered_days import ProvenDay
 from offchain.forecasting.method import round_forecast_wh
 from offchain.grid.assets import AssetKind
@@ -33,12 +36,17 @@ from offchain.market.orders import pack_bundle
 from offchain.market.replay import SessionRecord, replay_sessions
 from offchain.market.settlement import bundle_escrow, bundle_fills
 from offchain.market.terms import EnergyType, SessionTerms
+from offchain.market.trading_rules import HOURS, TradingRule, find_forecast, place_call, register_rule, sign_rule
 from offchain.pilot.cast import Prosumer
 from offchain.pilot.world import World
 
 SOLAR = 1
 """``IProducerRegistry.ProducerClass``."""
 PRODUCERS = (AssetKind.PV, AssetKind.PV_BATTERY)
+BY_RULE = 0.2
+"""Share of the traders that signed a trading rule instead of every bundle."""
+EVENING_UTC = range(16, 21)
+"""Hours in which those who trade by a rule pay one price step more."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +56,19 @@ class Trader:
     prosumer: Prosumer
     bundle: bytes
     escrow: int
+    rule: TradingRule | None = None
+    """By which the orders are placed; ``None``: the bundle is signed itself."""
 
 
-def trade_day_ahead(world: World, forecast_wh: np.ndarray) -> int:
+def trade_day_ahead(world: World, forecast_wh: np.ndarray, method: str) -> int:
     """From opening the session to the final match; the id of the session.
 
     Parameters
     ----------
     forecast_wh : ndarray, shape (isp_count, n_connections)
         Expected net consumption, which the traders trade [Wh].
+    method : str
+        That made the forecast, ``"name@version"``.
     """
     config, cast, suite = world.config.trading, world.cast, world.suite
     terms = session_terms(world)
@@ -77,8 +89,10 @@ def trade_day_ahead(world: World, forecast_wh: np.ndarray) -> int:
             deadline=deadline,
         )
         for trader in traders
+        if trader.rule is None
     ]
     relay_bundles(suite, cast.relayer, session_id, signed)
+    _place_by_rules(world, session_id, [trader for trader in traders if trader.rule is not None], forecast_wh, method)
     world.at(1 - terms.gate_lead_seconds)
     clear_session(suite, cast.relayer, _session(world, session_id))
     _reject(world, _session(world, session_id), round(config.rejecting * len(traders)))
@@ -154,7 +168,7 @@ def _produces(world: World, prosumer: Prosumer) -> bool:
 def _traders(world: World, terms: SessionTerms, forecast_wh: np.ndarray) -> list[Trader]:
     """Everybody with something to trade, by limit prices that the seed draws."""
     config = world.config.trading
-    rng = np.random.default_rng([world.config.seed, 5])
+    rng, ruled = (np.random.default_rng([world.config.seed, stream]) for stream in (5, 8))
     step = terms.price_step
     accredited = world.suite.call_all(
         [("ProducerRegistry", "isGreen", (p.connection_id,)) for p in world.cast.prosumers]
@@ -164,11 +178,59 @@ def _traders(world: World, terms: SessionTerms, forecast_wh: np.ndarray) -> list
         buy, sell = (int(rng.integers(low // step, high // step + 1)) * step for low, high in config.limits)
         buys = EnergyType.GREEN if rng.random() < config.prefers_green else EnergyType.BROWN
         sells = EnergyType.GREEN if green else EnergyType.BROWN
-        preference = TradingPreference(buy, sell, config.share_bps, buys, sells)
-        book = orders_from_forecast(terms, round_forecast_wh(forecast_wh[:, prosumer.position]), preference)
+        net_wh = round_forecast_wh(forecast_wh[:, prosumer.position])
+        rule = None
+        if ruled.random() < BY_RULE:
+            rule = _rule(world, prosumer, buy, sell, green_only=buys is EnergyType.GREEN)
+            book = rule.orders(terms, world.day.first_isp, net_wh, buys=buys, sells=sells)
+        else:
+            preference = TradingPreference(buy, sell, config.share_bps, buys, sells)
+            book = orders_from_forecast(terms, net_wh, preference)
         if len(book):
-            traders.append(Trader(prosumer, pack_bundle(terms.grid, book), bundle_escrow(terms, book)))
+            traders.append(Trader(prosumer, pack_bundle(terms.grid, book), bundle_escrow(terms, book), rule))
     return traders
+
+
+def _rule(world: World, prosumer: Prosumer, buy: int, sell: int, *, green_only: bool) -> TradingRule:
+    """What a prosumer lets the relayer trade for it on the delivery day, by the forecast of its aggregator."""
+    config, step = world.config.trading, world.config.trading.price_step
+    return TradingRule(
+        connection_id=prosumer.connection_id,
+        agent=world.cast.relayer.address,
+        forecaster=world.cast.aggregators[0].address,
+        number=1,
+        valid_from=world.time_of(world.config.timetable.setup),
+        valid_until=world.day.end_isp * SECONDS_PER_ISP,
+        share_bps=config.share_bps,
+        green_only=green_only,
+        buy_limits=tuple(buy + step if hour in EVENING_UTC else buy for hour in range(HOURS)),
+        sell_limits=(sell,) * HOURS,
+    )
+
+
+def _place_by_rules(world: World, session_id: int, traders: list[Trader], forecast_wh: np.ndarray, method: str) -> None:
+    """Register the signed rules, commit the forecasts that they go by, and place what they allow."""
+    if not traders:
+        return
+    suite, cast = world.suite, world.cast
+    for trader in traders:
+        register_rule(suite, cast.relayer, trader.rule, sign_rule(suite, trader.prosumer.wallet, trader.rule))
+    expected_wh = round_forecast_wh(forecast_wh)
+    commit_packed(
+        suite,
+        world.store,
+        cast.aggregators[0],
+        kind=CommitmentKind.FORECAST,
+        method=method,
+        scope=world.congestion_point_id,
+        day=world.day,
+        curves={t.prosumer.meter_id: pack_baseline(expected_wh[:, t.prosumer.position]) for t in traders},
+        made_at=world.time_of(world.config.timetable.forecast),
+    )
+    for trader in traders:
+        forecast = find_forecast(world.store, trader.rule, trader.prosumer.meter_id, world.day.first_isp)
+        # One after the other: each changes books that the next one's gas depends on.
+        suite.chain.send(cast.relayer, place_call(suite, trader.rule, session_id, trader.bundle, forecast))
 
 
 def _fund(world: World, traders: list[Trader]) -> None:

@@ -39,10 +39,17 @@ def collect_trading(world: World, session_id: int, events: Sequence[Event]) -> t
     net = trading_net(world, events)
     rows = [_row(world, session, record, net) for record in session.standing]
     usage = world.chain.usage
-    placed, orders = usage["MarketRelay", "submitSigned"], sum(len(session.book(r)) for r in session.standing)
+    by_rule = {
+        event.args["connectionId"]
+        for event in events
+        if event.name == "PlacedByRule" and event.args["sessionId"] == session_id
+    }
+    orders = sum(len(session.book(record)) for record in session.standing)
+    relayed = sum(len(session.book(r)) for r in session.standing if r.connection_id not in by_rule)
     figures = {
         "session": session_id,
         "traders": len(session.bundles),
+        "by_rule": len(by_rule),
         "orders": orders,
         "periods": session.terms.period_count,
         "matched_wh": {kind.name.lower(): session.volume_wh(kind) for kind in EnergyType},
@@ -58,7 +65,8 @@ def collect_trading(world: World, session_id: int, events: Sequence[Event]) -> t
         "fees_utoken": sum(row["fees"] for row in rows),
         "operator_net_utoken": net[session.operator],
         "residual_utoken": sum(net.values()),
-        "gas_per_order": round(placed.gas_used / orders) if orders else None,
+        "gas_per_order": _gas_each(usage["MarketRelay", "submitSigned"].gas_used, relayed),
+        "gas_per_order_by_rule": _gas_each(usage["TradingRules", "place"].gas_used, orders - relayed),
     }
     details = {
         "periods": _periods(session),
@@ -67,6 +75,10 @@ def collect_trading(world: World, session_id: int, events: Sequence[Event]) -> t
         "operator": net[session.operator],
     }
     return figures, details
+
+
+def _gas_each(gas_used: int, orders: int) -> int | None:
+    return round(gas_used / orders) if orders else None
 
 
 def _price_range(session: SessionRecord) -> dict[str, int] | None:

@@ -86,6 +86,21 @@ def curves_of_subject(connection: Connection, kind: str, subject_id: bytes, firs
     return [CurveRow(*row) for row in connection.execute(query)]
 
 
+def curves_covering(connection: Connection, kind: str, subject_id: bytes, isp: int) -> list[CurveRow]:
+    """All curves of a kind that were made of a subject and hold an ISP, latest first."""
+    query = (
+        select(*_CURVE_COLUMNS)
+        .where(
+            curves.c.kind == kind,
+            curves.c.subject_id == subject_id,
+            curves.c.first_isp <= isp,
+            curves.c.first_isp + curves.c.isp_count > isp,
+        )
+        .order_by(curves.c.belief_time.desc())
+    )
+    return [CurveRow(*row) for row in connection.execute(query)]
+
+
 def commit_curves(
     connection: Connection,
     commitment: CommitmentRow,

@@ -51,10 +51,10 @@ SCHEMA = {
         "price_utoken_per_kwh": {"lowest": int, "highest": int},
         **dict.fromkeys(
             (
-                *("session", "traders", "orders", "periods", "rejections"),
+                *("session", "traders", "by_rule", "orders", "periods", "rejections"),
                 *("injected_wh", "shortage_wh", "surplus_wh"),
                 *("paid_utoken", "received_utoken", "charges_utoken", "rewards_utoken", "fees_utoken"),
-                *("operator_net_utoken", "residual_utoken", "gas_per_order"),
+                *("operator_net_utoken", "residual_utoken", "gas_per_order", "gas_per_order_by_rule"),
             ),
             int,
         ),

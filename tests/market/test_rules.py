@@ -1,17 +1,20 @@
 """TradingRules: registered once, every order checked against rule and forecast."""
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from offchain.chain.signatures import SigningDomain, TypedStruct, sign
+from offchain.chain.errors import ContractRevertedError
+from offchain.chain.signatures import TRADING_RULE, rules_domain, sign
 from offchain.domain.isp import SECONDS_PER_ISP
+from offchain.market.orders import pack_bundle
+from offchain.market.terms import EnergyType
+from offchain.market.trading_rules import TradingRule
 from tests.market.settling import meter_of
 from tests.market.world import BUY, SELL, SOLAR, Trader, bundle_of, price_tick
 from tests.utils.evm import CHAIN_ID, reverts
 
-RULE = TypedStruct(
-    "Rule(bytes32 connectionId,address agent,address forecaster,uint32 number,uint40 validFrom,uint40 validUntil,"
-    "uint16 shareBps,bool greenOnly,int64[24] buyLimits,int64[24] sellLimits)"
-)
 NOBODY = "0x" + "0" * 40
 UNTIL = 2**40 - 1
 # Net consumption of 8 ISPs, two a period: 400 Wh to buy, 600 Wh to sell, nothing, 100 Wh to buy.
@@ -62,19 +65,50 @@ def test_place_submits_orders_within_the_rule(settling, session):
     assert settling.evm.event("PlacedByRule")["agent"] == settling.outsider.address
 
 
+@given(
+    net_wh=st.lists(st.integers(-900, 900), min_size=8, max_size=8),
+    share_bps=st.integers(0, 10_000),
+    green_only=st.booleans(),
+    limits=st.lists(st.none() | st.integers(-60_000, 460_000), min_size=48, max_size=48),
+)
+def test_place_takes_whatever_the_client_makes_of_a_forecast(settling_deployed, net_wh, share_bps, green_only, limits):
+    world = settling_deployed
+    with world.evm.rolled_back():
+        trader, session = world.traders[0], world.open()
+        rule = TradingRule(
+            *(trader.connection, world.outsider.address, world.forecaster.address, 1, 0, UNTIL, share_bps, green_only),
+            *(tuple(limits[:24]), tuple(limits[24:])),
+        )
+        assert TradingRule.of_argument(rule.as_argument()) == rule
+        book = rule.orders(
+            session.terms, session.first_isp, np.array(net_wh), buys=EnergyType.BROWN, sells=EnergyType.BROWN
+        )
+        if not len(book):
+            return
+        world.rules.register(rule.as_argument(), b"", sender=trader.address)
+        forecast = world.commit_forecast(session, {trader: net_wh})[trader]
+        bundle = pack_bundle(session.terms.grid, book)
+        larger = book.copy()
+        larger["quantity_wh"][0] += 1
+        with pytest.raises(ContractRevertedError, match="ShareExceeded"):
+            world.rules.place(rule.as_argument(), session.id, larger.tobytes(), forecast, sender=world.outsider.address)
+        world.rules.place(rule.as_argument(), session.id, bundle, forecast, sender=world.outsider.address)
+        assert world.evm.event("BundleSubmitted")["bundle"] == bundle
+
+
 def test_register_takes_the_owners_signature_from_anyone(settling):
     trader = settling.traders[0]
     rule = rule_of(settling, trader)
-    domain = SigningDomain("gridpact.rules", "1", CHAIN_ID, settling.rules.address)
-    settling.rules.register(rule, sign(RULE.digest(domain, rule), trader.key), sender=settling.outsider.address)
+    domain = rules_domain(CHAIN_ID, settling.rules.address)
+    settling.rules.register(rule, sign(TRADING_RULE.digest(domain, rule), trader.key), sender=settling.outsider.address)
     assert settling.rules.ruleOf(trader.connection) == (1, True)
 
 
 def test_register_refuses_the_signature_of_another(settling):
     trader = settling.traders[0]
     rule = rule_of(settling, trader)
-    domain = SigningDomain("gridpact.rules", "1", CHAIN_ID, settling.rules.address)
-    signature = sign(RULE.digest(domain, rule), settling.traders[1].key)
+    domain = rules_domain(CHAIN_ID, settling.rules.address)
+    signature = sign(TRADING_RULE.digest(domain, rule), settling.traders[1].key)
     with reverts("RuleSignatureInvalid", trader.connection, trader.address):
         settling.rules.register(rule, signature, sender=settling.outsider.address)
 

@@ -145,6 +145,7 @@ def trading_figures() -> dict[str, Any]:
     return {
         "session": 1,
         "traders": 2,
+        "by_rule": 1,
         "orders": 2,
         "periods": 24,
         "matched_wh": {"brown": 0, "green": 2_000},
@@ -161,6 +162,7 @@ def trading_figures() -> dict[str, Any]:
         "operator_net_utoken": 163_000,
         "residual_utoken": 0,
         "gas_per_order": 9_000,
+        "gas_per_order_by_rule": 20_000,
     }
 
 
