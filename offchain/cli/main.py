@@ -5,7 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
-from offchain.cli import audit, baseline, chain, cluster, deploy, flexibility, forecast, market, oracle, pilot, profile
+from offchain.cli import (
+    audit,
+    baseline,
+    chain,
+    cluster,
+    deploy,
+    flexibility,
+    forecast,
+    market,
+    oracle,
+    pilot,
+    profile,
+    store,
+)
 from offchain.domain.errors import FlexError
 
 UNEXPECTED = 70
@@ -24,6 +37,7 @@ app.add_typer(market.app, name="market")
 app.command()(pilot.pilot)
 app.command()(audit.audit)
 app.add_typer(oracle.app, name="oracle")
+app.add_typer(store.app, name="store")
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(forecast.app, name="forecast")
 app.add_typer(profile.app, name="profile")

@@ -6,10 +6,10 @@ of what was known by then, the latest counts, value by value.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 
 from offchain.domain.errors import DomainError
 from offchain.store.database import insert_ignore
@@ -68,11 +68,32 @@ class BaselineRow(NamedTuple):
     inputs: bytes | None = None
 
 
+Row = TypeVar("Row", ForecastRow, BaselineRow)
+
+
 def put_measurements(
     connection: Connection, block: SeriesBlock, *, quantity: str, belief_time: int, source: str
 ) -> int:
     """Store values that became known together; returns how many rows are new. Runs of NaN alone are not stored."""
     return _put(connection, measurements, "series", block, quantity, belief_time, source)
+
+
+def put_changes(
+    connection: Connection, block: SeriesBlock, *, quantity: str, belief_time: int, source: str
+) -> tuple[int, int]:
+    """Store what differs from what is there, so that the same import twice changes nothing the second time.
+
+    Returns
+    -------
+    tuple of int
+        Values that were not there before, and values that were there and are corrected.
+    """
+    before = read_measurements(connection, block.ids, quantity, block.first_isp, len(block.values)).values
+    fresh = ~np.isnan(block.values) & np.isnan(before)
+    corrected = ~np.isnan(block.values) & ~np.isnan(before) & (block.values != before)
+    changes = SeriesBlock(block.ids, block.first_isp, np.where(fresh | corrected, block.values, np.nan))
+    put_measurements(connection, changes, quantity=quantity, belief_time=belief_time, source=source)
+    return int(fresh.sum()), int(corrected.sum())
 
 
 def put_weather(connection: Connection, block: SeriesBlock, *, quantity: str, belief_time: int, source: str) -> int:
@@ -122,6 +143,27 @@ def series_ids(connection: Connection, quantity: str) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
+def quantities(connection: Connection) -> list[str]:
+    """Quantities that there are measurements of."""
+    return sorted(connection.execute(select(measurements.c.quantity).distinct()).scalars())
+
+
+def measured_span(connection: Connection, quantity: str, *, known_at: int | None = None) -> range | None:
+    """ISPs from the first to the last value of a quantity, as known at ``known_at`` [UTC s]; ``None`` without any."""
+    last = func.max(measurements.c.first_isp + measurements.c.count)
+    query = select(func.min(measurements.c.first_isp), last).where(measurements.c.quantity == quantity)
+    if known_at is not None:
+        query = query.where(measurements.c.belief_time <= known_at)
+    first, end = connection.execute(query).one()
+    return None if first is None else range(first, end)
+
+
+def weather_quantities(connection: Connection, station: str) -> list[str]:
+    """Quantities that there is weather of at a station."""
+    query = select(weather.c.quantity).where(weather.c.station == station).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
 def put_forecasts(connection: Connection, rows: Sequence[ForecastRow]) -> int:
     """Store forecasts; returns how many are new."""
     return insert_ignore(connection, forecasts, [row._asdict() for row in rows])
@@ -138,17 +180,8 @@ def latest_forecast(
     connection: Connection, series: str, target: str, horizon: str, first_isp: int, *, known_at: int | None = None
 ) -> ForecastRow | None:
     """Latest forecast of a series for a start, made not later than ``known_at`` [UTC s]."""
-    columns = [forecasts.c[name] for name in ForecastRow._fields]
-    query = select(*columns).where(
-        forecasts.c.series == series,
-        forecasts.c.target == target,
-        forecasts.c.horizon == horizon,
-        forecasts.c.first_isp == first_isp,
-    )
-    if known_at is not None:
-        query = query.where(forecasts.c.belief_time <= known_at)
-    row = connection.execute(query.order_by(forecasts.c.belief_time.desc()).limit(1)).one_or_none()
-    return None if row is None else ForecastRow(*row)
+    key = {"series": series, "target": target, "horizon": horizon, "first_isp": first_isp}
+    return _latest(connection, forecasts, ForecastRow, key, known_at)
 
 
 def put_baselines(connection: Connection, rows: Sequence[BaselineRow]) -> int:
@@ -160,14 +193,16 @@ def latest_baseline(
     connection: Connection, series: str, method: str, first_isp: int, *, known_at: int | None = None
 ) -> BaselineRow | None:
     """Latest baseline of a series by a method, made not later than ``known_at`` [UTC s]."""
-    columns = [baselines.c[name] for name in BaselineRow._fields]
-    query = select(*columns).where(
-        baselines.c.series == series, baselines.c.method == method, baselines.c.first_isp == first_isp
-    )
+    key = {"series": series, "method": method, "first_isp": first_isp}
+    return _latest(connection, baselines, BaselineRow, key, known_at)
+
+
+def _latest(connection: Connection, table: Table, kind: type[Row], key: dict, known_at: int | None) -> Row | None:
+    query = select(*(table.c[name] for name in kind._fields)).where(*(table.c[k] == v for k, v in key.items()))
     if known_at is not None:
-        query = query.where(baselines.c.belief_time <= known_at)
-    row = connection.execute(query.order_by(baselines.c.belief_time.desc()).limit(1)).one_or_none()
-    return None if row is None else BaselineRow(*row)
+        query = query.where(table.c.belief_time <= known_at)
+    row = connection.execute(query.order_by(table.c.belief_time.desc()).limit(1)).one_or_none()
+    return None if row is None else kind(*row)
 
 
 def pack(values: np.ndarray) -> bytes:

@@ -20,9 +20,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Number of the latest migration, see ``migrations/``."""
-ADDED_TO = {1, 2}
+ADDED_TO = {1, 2, 3}
 """Older versions that this one only adds tables to: readers open such a store as it is, writers bring it up to date."""
 APPLICATION_ID = 0x67726970
 """Marks an SQLite file as ours ("grip")."""
@@ -317,4 +317,17 @@ assets = Table(
     Column("attributes", Text, nullable=False),
     PrimaryKeyConstraint("asset_id", "valid_from", "belief_time", "source"),
     Index("ix_assets_prosumer", "prosumer"),
+)
+
+# What analytics found about one prosumer (or asset) that is no series: load profiles, segments, clusters.
+analyses = Table(
+    "analyses",
+    metadata,
+    Column("subject", String(128), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("belief_time", BigInteger, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("content", Text, nullable=False),
+    PrimaryKeyConstraint("subject", "kind", "belief_time", "source"),
+    Index("ix_analyses_kind", "kind", "belief_time"),
 )

@@ -13,7 +13,8 @@ from offchain.store.tables import ADDED_TO, metadata
 
 NEW_IN_2 = ("superseded_readings", "estimates", "rejections", "observations", "device_states", "commands")
 NEW_IN_3 = ("measurements", "weather", "forecasts", "baselines", "assets")
-SINCE = {1: (*NEW_IN_2, *NEW_IN_3), 2: NEW_IN_3}
+NEW_IN_4 = ("analyses",)
+SINCE = {1: (*NEW_IN_2, *NEW_IN_3, *NEW_IN_4), 2: (*NEW_IN_3, *NEW_IN_4), 3: NEW_IN_4}
 
 
 def older(path, version):
