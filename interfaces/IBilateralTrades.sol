@@ -51,7 +51,7 @@ interface IBilateralTrades {
         bytes32 indexed buyerConnectionId,
         Trade trade
     );
-    event TradeCancelled(bytes32 indexed tradeId);
+    event TradeCancelled(bytes32 indexed tradeId, uint64 indexed poolId);
 
     error TradingOver(uint64 poolId, uint256 tradeBy, uint256 nowTs);
     error TradeExpired(uint64 validUntil, uint256 nowTs);

@@ -92,7 +92,7 @@ contract BilateralTrades is IBilateralTrades, Module, EIP712 {
         bytes32 lockId = _pool.potLockId(trade.poolId);
         _clearingHouse.release(lockId, seller, amounts.sellerEscrow);
         _clearingHouse.release(lockId, buyer, amounts.buyerEscrow);
-        emit TradeCancelled(tradeId);
+        emit TradeCancelled(tradeId, trade.poolId);
     }
 
     /// @inheritdoc IBilateralTrades

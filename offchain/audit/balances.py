@@ -15,6 +15,7 @@ from offchain.audit.model import (
     OfferStatus,
     ProsumerOrder,
 )
+from offchain.audit.pool_verdicts import orders_of
 from offchain.audit.ports import Getter, Query
 from offchain.audit.report import Checks
 from offchain.domain.curves import pack_quantities
@@ -69,6 +70,7 @@ def expectations(model: Model, timestamp: int) -> Iterator[Expectation]:
     yield from _agreements(model, timestamp)
     yield from _flexibility(model)
     yield from _energy_market(model)
+    yield from _pools(model)
 
 
 def _check_conservation(checks: Checks, model: Model, get: Getter, house: str) -> None:
@@ -293,6 +295,34 @@ def _energy_market(model: Model) -> Iterator[Expectation]:
         yield Expectation("states", query, producer_class)
     for (token_id, holder), amount in model.certificates.items():
         yield Expectation("balances", Query("EnergyCertificates", "balanceOf", (holder, token_id)), amount)
+
+
+def _pools(model: Model) -> Iterator[Expectation]:
+    for pool_id, pool in model.pools.items():
+        orders = [order for member in pool.reported for order in orders_of(member.position or b"")]
+        expected = {
+            "operator": pool.operator,
+            "members": len(pool.members),
+            "reports": len(pool.reported),
+            "openMembers": len(pool.open),
+            "priced": pool.surplus_price is not None,
+            "closed": pool.residual is not None,
+            "suppliedWh": sum(order.quantity_wh for order in orders if order.sell),
+        }
+        if pool.surplus_price is not None:
+            expected["surplusPrice"] = pool.surplus_price
+            expected["pricesHash"] = keccak(pool.prices) if pool.prices else bytes(32)
+        yield Expectation("states", Query("PostDeliveryPool", "pool", (pool_id,)), expected)
+        for connection_id, member in pool.members.items():
+            expected = {"account": member.account, "state": int(member.state), "credit": member.credit}
+            if member.position is not None:
+                expected["positionHash"] = keccak(member.position)
+            yield Expectation("states", Query("PostDeliveryPool", "memberOf", (pool_id, connection_id)), expected)
+            query = Query("BilateralTrades", "countOf", (pool_id, connection_id))
+            yield Expectation("states", query, len(pool.trades_of(connection_id)))
+        states = dict.fromkeys(pool.trades, 1) | dict.fromkeys(pool.cancelled, 2)
+        for trade_id, state in states.items():
+            yield Expectation("states", Query("BilateralTrades", "stateOf", (trade_id,)), state)
 
 
 def _market_modules(model: Model) -> Iterator[Expectation]:

@@ -13,6 +13,7 @@ from typing import Any
 from offchain.audit.market_verdicts import Books
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import Direction
+from offchain.market.pool_replay import PoolRecord
 from offchain.market.replay import SessionRecord
 
 NOBODY = "0x" + "0" * 40
@@ -408,6 +409,8 @@ class Model:
 
     sessions: dict[int, SessionRecord] = field(default_factory=dict)
     """Sessions of the energy market."""
+    pools: dict[int, PoolRecord] = field(default_factory=dict)
+    """Post-delivery pools."""
     schedules: dict[int, dict[str, Any]] = field(default_factory=dict)
     """``ScheduleRegistered`` by schedule."""
     books: dict[int, Books] = field(default_factory=dict)

@@ -5,27 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from eth_hash.auto import keccak
 
-from offchain.chain.leaves import meter_day_leaf, values_hash
-from offchain.chain.merkle import MerkleTree
 from offchain.chain.signatures import (
     CANCELLATION,
     JOINING,
-    METER_DAY,
     TRADE,
-    metering_domain,
     pool_domain,
     sign,
     trades_domain,
 )
-from offchain.domain.curves import pack_readings
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.orders import unpack_bundle
 from offchain.market.pool import Mechanism, PoolTerms, Trade, position, traded_wh
 from offchain.market.settlement import metered_periods
 from offchain.market.terms import EnergyType
-from tests.market.settling import CHALLENGE_WINDOW, ISPS, Readings, SettlingWorld, device_of, meter_of
+from tests.market.settling import ISPS, Readings, SettlingWorld
 from tests.market.world import FAR_FUTURE, OPENING, Trader
 from tests.utils.evm import CHAIN_ID
 
@@ -86,7 +80,7 @@ class OpenPool:
     """A pool of a :class:`PoolWorld`, with short names for its steps."""
 
     def __init__(self, world: PoolWorld, pool_id: int, terms: PoolTerms):
-        self.world, self.id, self.terms = world, pool_id, terms
+        self.world, self.id, self.terms, self.first_isp = world, pool_id, terms, terms.first_isp
         self.pot_id = world.pool.potLockId(pool_id)
         self.trades: list[Trade] = []
         self.limits: dict[Trader, tuple[int, int]] = {}
@@ -157,26 +151,7 @@ class OpenPool:
 
     def anchor(self, readings: dict[Trader, Readings]) -> dict[Trader, dict[str, Any]]:
         """Anchors a metered day that begins with the pool; evidence by trader, usable when this returns."""
-        world, domain = self.world, metering_domain(CHAIN_ID, self.world.metering.address)
-        days, leaves = {}, []
-        for trader, values in readings.items():
-            packed = pack_readings([*values, *[(0, 0)] * (ISPS - len(values))])
-            day = {"meterId": meter_of(trader), "firstIsp": self.terms.first_isp, "ispCount": ISPS}
-            signature = sign(METER_DAY.digest(domain, day | {"valuesHash": values_hash(packed)}), device_of(trader).key)
-            days[trader] = day | {"values": packed, "signature": signature}
-            leaves.append(meter_day_leaf(meter_of(trader), self.terms.first_isp, ISPS, values_hash(packed)))
-        tree = MerkleTree(leaves)
-        end = (self.terms.first_isp + ISPS) * SECONDS_PER_ISP
-        world.evm.now = max(world.evm.now, end)
-        world.metering.anchorDay(
-            *(self.terms.first_isp, ISPS, tree.root, len(leaves), keccak(b"data")),
-            sender=world.meter_operator.address,
-        )
-        world.evm.now += CHALLENGE_WINDOW
-        return {
-            trader: {"day": day, "proof": proof}
-            for (trader, day), proof in zip(days.items(), tree.proofs(), strict=True)
-        }
+        return self.world.anchor(self, readings)
 
     def report(self, trader: Trader, *evidence: dict[str, Any], trades: Sequence[Trade] | None = None) -> bytes:
         brought = [t.as_tuple() for t in (self.trades_of(trader) if trades is None else trades)]

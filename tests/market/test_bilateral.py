@@ -178,7 +178,7 @@ def test_cancel_returns_all_and_the_trade_cannot_come_back(pooling, pool, partie
     pool.register(trade)
     pooling.trades.pause(sender=pooling.admin.address)
     pool.cancel(trade)
-    assert pooling.evm.event("TradeCancelled") == {"tradeId": pool.id_of(trade)}
+    assert pooling.evm.event("TradeCancelled") == {"tradeId": pool.id_of(trade), "poolId": pool.id}
     assert [pooling.house.balanceOf(t.address) for t in parties] == [FUNDS - DEPOSIT] * 2
     assert [pooling.trades.countOf(pool.id, t.connection) for t in parties] == [0, 0]
     pooling.trades.unpause(sender=pooling.admin.address)

@@ -11,6 +11,7 @@ from offchain.audit.rules import (
     ledger,
     market,
     metering,
+    post_delivery_pool,
     proposals,
     proposer,
     registry,
@@ -30,6 +31,7 @@ HANDLERS = (
     | energy_market.HANDLERS
     | trading_rules.HANDLERS
     | proposer.HANDLERS
+    | post_delivery_pool.HANDLERS
     | proposals.HANDLERS
 )
 
@@ -92,6 +94,9 @@ NOT_WHILE_PAUSED = frozenset(
         ("SettlementProposer", "Staked"),
         ("SettlementProposer", "SecretCommitted"),
         ("SettlementProposer", "BatchProposed"),
+        ("PostDeliveryPool", "PoolOpened"),
+        ("PostDeliveryPool", "MemberJoined"),
+        ("BilateralTrades", "TradeRegistered"),
     }
 )
 """What a paused contract does not do."""
@@ -108,6 +113,7 @@ _LOCKS = {
     "AgreementRegistered": (("AgreementRegistry", "bondLockId", "agreementId"),),
     "BondPosted": (("MeteringLedger", "bondLockId", "operator"),),
     "SessionOpened": (("EnergyMarket", "potLockId", "sessionId"),),
+    "PoolOpened": (("PostDeliveryPool", "potLockId", "poolId"),),
     "Staked": (("SettlementProposer", "stakeLockId", "staker"),),
     "OutcomeChallenged": (("SettlementProposer", "challengeLockId", "challengeId"),),
 }
