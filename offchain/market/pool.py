@@ -19,8 +19,15 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass, clear_orders, fills
 from offchain.market.orders import MAX_PERIODS, ORDER, PriceGrid, orders
-from offchain.market.settlement import Metered
 from offchain.market.terms import EnergyType
+
+
+class Metered(NamedTuple):
+    """What a connection took and gave in a period [Wh]; ``incomplete`` when an ISP has no reading."""
+
+    import_wh: int
+    export_wh: int
+    incomplete: bool = False
 
 
 class Mechanism(IntEnum):
@@ -200,6 +207,19 @@ def traded_wh(terms: PoolTerms, connection_id: bytes, trades: Sequence[Trade]) -
             side[period] += quantity
         credit += amounts.seller_credit if sells else amounts.buyer_credit
     return sold, bought, credit
+
+
+def metered_periods(terms: PoolTerms, readings: Sequence[tuple[int, int] | None]) -> list[Metered]:
+    """Sums of the periods of a pool from (import, export) per ISP [Wh], ``None`` where missing."""
+    count = terms.isps_per_period * terms.period_count
+    if len(readings) != count:
+        raise DomainError(f"{len(readings)} metered ISPs for a pool of {count}")
+    periods = []
+    for first in range(0, count, terms.isps_per_period):
+        isps = readings[first : first + terms.isps_per_period]
+        known = [reading for reading in isps if reading is not None]
+        periods.append(Metered(sum(i for i, _ in known), sum(x for _, x in known), len(known) < len(isps)))
+    return periods
 
 
 def position(

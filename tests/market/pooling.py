@@ -16,8 +16,7 @@ from offchain.chain.signatures import (
 )
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.orders import unpack_bundle
-from offchain.market.pool import Mechanism, PoolTerms, Trade, position, traded_wh
-from offchain.market.settlement import metered_periods
+from offchain.market.pool import Mechanism, PoolTerms, Trade, metered_periods, position, traded_wh
 from offchain.market.terms import EnergyType
 from tests.market.settling import ISPS, Readings, SettlingWorld
 from tests.market.world import FAR_FUTURE, OPENING, Trader
@@ -171,12 +170,7 @@ class OpenPool:
     def expected_position(self, trader: Trader, values: Readings) -> tuple[np.ndarray, int]:
         """Position and credit by the twin."""
         sold, bought, credit = traded_wh(self.terms, trader.connection, self.trades_of(trader))
-        metered = metered_periods(
-            self.terms,
-            [v[0] if v else 0 for v in values],
-            [v[1] if v else 0 for v in values],
-            [v is None for v in values],
-        )
+        metered = metered_periods(self.terms, values)
         book = position(self.terms, self.deposits[trader], self.limits[trader], metered, sold, bought)
         return book, self.deposits[trader] + credit
 
