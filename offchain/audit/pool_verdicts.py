@@ -11,8 +11,7 @@ from typing import NamedTuple
 from offchain.audit.market_verdicts import OPEN, Books, Order, clear, filled_wh
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass
-from offchain.market.pool import Mechanism, PoolTerms, Trade
-from offchain.market.settlement import Metered
+from offchain.market.pool import Mechanism, Metered, PoolTerms, Trade
 
 ORDER_BYTES = 8
 
