@@ -11,10 +11,12 @@ from offchain.forecasting.step_calendar import StepCalendar
 HALF_LIFE_DAYS = 28.0
 OTHER_CLASS = 0.5
 OTHER_STRATUM = 0.3
-POWER = 16.0
+POWER = 64.0
 PRIOR_DAYS = 0.5
 WINDOW_DAYS = 28
 LEVEL = 0.8
+ADAPT = 0.05
+"""How much of a day's excess of values outside of the interval the next interval makes up for."""
 LEAST_WIDTH = 1e-3
 BLOCKS = 6
 
@@ -43,11 +45,13 @@ def combine(
 ) -> Combined:
     """Walk through the issues day by day; each day uses the errors of days that were over by then.
 
-    The weight of an expert falls with its mean absolute error, to the power of -16: the best one leads, near ones
+    The weight of an expert falls with its mean absolute error, to the power of -64: the best one leads, ones as good
     share. Errors count more the newer they are, and the more the situation resembles the one ahead: the same class
     of day, and the same part of the day (next day) or lead (shorter horizons). A series without errors takes those
     of all series. P10 and P90 are the boosted trees' distances from the median, stretched per series so that 80% of
-    the last 28 days would have been inside (split-conformal [1]_, normalised, one factor each side).
+    the last 28 days would have been inside (split-conformal [1]_, normalised, one factor each side, and for each lead
+    of a shorter horizon). Where more or fewer values than that fell outside of the intervals that were issued, the next
+    ones get wider or narrower [2]_, because load and sun drift with the season.
 
     Parameters
     ----------
@@ -62,6 +66,7 @@ def combine(
     ----------
     .. [1] J. Lei et al., "Distribution-free predictive inference for regression", Journal of the American
        Statistical Association 113, 2018.
+    .. [2] I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 34, 2021.
     """
     issue_day = calendar.day[issues.steps[:, 0]]
     days = np.unique(issue_day)
@@ -75,7 +80,8 @@ def combine(
         for position in past.learn_until(known_until):
             rows = np.flatnonzero(issue_day == days[position])
             steps = issues.steps[rows]
-            past.learn(position, experts[rows], result.p50[rows], width[rows], values[steps], calendar, steps)
+            issued = result.p10[rows], result.p50[rows], result.p90[rows]
+            past.learn(position, experts[rows], issued, width[rows], values[steps], calendar, steps)
         weights = past.weights(day, calendar, issues.steps[now])
         p50 = np.nansum(weights * np.nan_to_num(experts[now]), axis=-1)
         p50 = np.where(np.isnan(experts[now]).all(axis=-1), np.nan, p50)
@@ -100,6 +106,8 @@ class _Past:
         self.last_step: dict[int, int] = {}
         self.learnt = 0
         self.day_class = np.zeros(days.size, dtype=np.int64)
+        self.groups = 1 if horizon.next_day else leads
+        self.side = np.full((2, self.groups, series), 0.5 + LEVEL / 2)
 
     def made(self, day: int, last_step: int) -> None:
         self.last_step[int(day)] = last_step
@@ -115,7 +123,8 @@ class _Past:
             self.learnt += 1
         return fresh
 
-    def learn(self, position, experts, p50, width, measured, calendar, steps) -> None:
+    def learn(self, position, experts, issued, width, measured, calendar, steps) -> None:
+        p10, p50, p90 = issued
         self.day_class[position] = calendar.day_class[self.days[position]]
         error = np.abs(experts - measured[..., None])
         valid = np.isfinite(error).all(axis=-1)
@@ -123,11 +132,16 @@ class _Past:
         for stratum, inside in self._inside(calendar, steps):
             self.error[position, stratum] = error[inside].sum(axis=0)
             self.count[position, stratum] = valid[inside].sum(axis=0)[..., None]
-        flat = (-1, p50.shape[-1])
+        flat = (-1, self.groups, p50.shape[-1])
         below = ((p50 - measured) / width[..., 0]).reshape(flat)
         above = ((measured - p50) / width[..., 1]).reshape(flat)
         moving = ((width.max(axis=-1) > 2 * LEAST_WIDTH) & ~self.dark[steps][..., None]).reshape(flat)
         self.scores[position] = np.where(moving, np.stack([below, above]), np.nan)
+        counted = moving & np.isfinite(below)
+        outside = np.stack([measured < p10, measured > p90]).reshape(2, *below.shape) & counted
+        number = counted.sum(axis=0)
+        excess = outside.sum(axis=1) / np.maximum(number, 1) - (1 - LEVEL) / 2
+        self.side = np.clip(self.side + np.where(number > 0, ADAPT * excess, 0.0), 0.5, 0.995)
 
     def _inside(self, calendar, steps):
         """Masks over (issue, lead) of every stratum."""
@@ -162,21 +176,19 @@ class _Past:
         return result
 
     def stretch(self, day: int) -> tuple[np.ndarray, np.ndarray]:
-        """Factors of the widths below and above P50, shape (n_series,)."""
-        series = self.error.shape[2]
+        """Factors of the widths below and above P50, shape (n_leads, n_series); one lead for all of a next day."""
         recent = [s for d, s in zip(self.days, self.scores, strict=True) if s is not None and d >= day - WINDOW_DAYS]
         if not recent:
-            return np.ones(series), np.ones(series)
+            return np.ones(self.side.shape[1:]), np.ones(self.side.shape[1:])
         scores = np.concatenate(recent, axis=1)
         counted = np.isfinite(scores)
         number = counted.sum(axis=1)
-        side = 0.5 + LEVEL / 2
-        level = np.minimum(side * (number + 1) / np.maximum(number, 1), 1.0)
+        level = np.minimum(self.side * (number + 1) / np.maximum(number, 1), 1.0)
         ordered = np.sort(np.where(counted, scores, np.inf), axis=1)
         rank = np.maximum(np.ceil(level * number).astype(int) - 1, 0)
         factors = np.take_along_axis(ordered, rank[:, None], axis=1)[:, 0]
         pooled = scores[counted]
-        usual = np.quantile(pooled, side) if pooled.size else 1.0
+        usual = np.quantile(pooled, 0.5 + LEVEL / 2) if pooled.size else 1.0
         factors = np.where(number >= 30, factors, usual)
         low, high = np.maximum(np.where(np.isfinite(factors), factors, 1.0), 0.0)
         return low, high

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
+from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP
 
 OWN_HISTORY = "own history"
@@ -118,3 +119,23 @@ class Forecast:
         """SHA-256 over what was forecast for whom, in whole Wh, so that the last bits of floats do not matter."""
         header = json.dumps([self.horizon, self.target, self.issued_at, self.first_isp, self.step_isps, self.ids])
         return hashlib.sha256(header.encode() + self.whole_wh().astype("<i8").tobytes()).digest()
+
+
+def per_isp_wh(step_wh: np.ndarray, step_isps: int) -> np.ndarray:
+    """Whole Wh of steps laid on their ISPs as evenly as whole numbers can be; every step keeps its sum.
+
+    Parameters
+    ----------
+    step_wh : ndarray of int, shape (n_steps,)
+        [Wh]
+
+    Returns
+    -------
+    ndarray of int64, shape (n_steps * step_isps,)
+    """
+    step_wh = np.asarray(step_wh)
+    if not np.issubdtype(step_wh.dtype, np.integer):
+        raise DomainError(f"energy of steps is {step_wh.dtype}, whole Wh are expected", hint="round it first")
+    part = np.arange(1, step_isps + 1)
+    total = step_wh.astype(np.int64)[:, None]
+    return (total * part // step_isps - total * (part - 1) // step_isps).ravel()

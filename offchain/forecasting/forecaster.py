@@ -23,7 +23,7 @@ from offchain.forecasting.panel import Panel, in_steps, unusable
 from offchain.forecasting.step_calendar import StepCalendar
 from offchain.forecasting.weather import Weather, clear_sky_w_m2
 
-NAME, VERSION = "ensemble", 1
+NAME, VERSION = "ensemble", 2
 TARGETS = ("net_consumption", "consumption", "production", "flexibility_up", "flexibility_down")
 """All but net consumption are non-negative."""
 LEAST_DAYS = 15
@@ -81,7 +81,7 @@ class Model:
 
     @property
     def model_id(self) -> str:
-        """``"ensemble@1:<12 hex digits>"``: method, version, and what this very model depends on."""
+        """``"ensemble@2:<12 hex digits>"``: method, version, and what this very model depends on."""
         identity = json.dumps(
             [NAME, VERSION, self.horizon.name, self.target, asdict(self.settings), self.inputs_sha256]
         )

@@ -16,6 +16,7 @@ from offchain.forecasting.forecaster import NAME, VERSION
 from offchain.forecasting.horizons import HORIZONS, Horizon
 from offchain.forecasting.panel import Panel
 from offchain.forecasting.parallel import Executor, ManyForecasts, forecast_many, known_at
+from offchain.forecasting.weather import Weather
 
 METHOD = f"{NAME}@{VERSION}"
 
@@ -30,6 +31,8 @@ class Run:
         Digest of the readings that were known at issue time.
     outputs : str
         Digest over the forecasts of all parts in whole Wh.
+    weather : str
+        Digest of the weather that was known at issue time; empty without any.
     """
 
     method: str
@@ -40,6 +43,7 @@ class Run:
     part: int
     inputs: str
     outputs: str
+    weather: str = ""
 
     def digest(self) -> bytes:
         """What is committed, 32 bytes."""
@@ -47,15 +51,16 @@ class Run:
 
     @property
     def method_id(self) -> str:
-        """The method that a commitment of this run names, ``"ensemble@1#<40 hex digits of the digest>"``.
+        """The method that a commitment of this run names, ``"ensemble@2#<40 hex digits of the digest>"``.
 
         The chain keeps its hash, so that a commitment binds inputs, settings and outputs beside the curves.
         """
         return f"{self.method}#{self.digest().hex()[:40]}"
 
     def to_json(self) -> str:
-        """Canonical text: sorted keys, no blanks."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Canonical text: sorted keys, no blanks, no weather where there was none."""
+        fields = {name: value for name, value in asdict(self).items() if name != "weather" or value}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Run":
@@ -84,6 +89,7 @@ def run_forecast(
     target: str,
     settings: Settings | None = None,
     part: int,
+    weather: Weather | None = None,
     executor: Executor | None = None,
     progress=None,
 ) -> tuple[Run, ManyForecasts]:
@@ -94,6 +100,7 @@ def run_forecast(
         of,
         issued_at,
         targets={"all": target},
+        weather=weather,
         settings=settings,
         executor=executor,
         part=part,
@@ -108,11 +115,14 @@ def run_forecast(
         part,
         input_digest(panel, of, issued_at, settings),
         output_digest(result.forecasts),
+        "" if weather is None else weather.digest(issued_at),
     )
     return run, result
 
 
-def verify_run(run: Run, panel: Panel, *, executor: Executor | None = None, progress=None) -> list[str]:
+def verify_run(
+    run: Run, panel: Panel, *, weather: Weather | None = None, executor: Executor | None = None, progress=None
+) -> list[str]:
     """Make a run again and say what differs; an empty list when nothing does.
 
     The inputs are compared first: with other readings there is no sense in forecasting again.
@@ -125,6 +135,9 @@ def verify_run(run: Run, panel: Panel, *, executor: Executor | None = None, prog
     inputs = input_digest(panel, of, run.issued_at, settings)
     if inputs != run.inputs:
         return [f"inputs: the readings at hand have digest {inputs}, the run used {run.inputs}"]
+    known = "" if weather is None else weather.digest(run.issued_at)
+    if known != run.weather:
+        return [f"weather: the one at hand has digest {known or 'none'}, the run used {run.weather or 'none'}"]
     again, _ = run_forecast(
         panel,
         of,
@@ -132,6 +145,7 @@ def verify_run(run: Run, panel: Panel, *, executor: Executor | None = None, prog
         target=run.target,
         settings=settings,
         part=run.part,
+        weather=weather,
         executor=executor,
         progress=progress,
     )

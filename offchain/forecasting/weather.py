@@ -1,5 +1,6 @@
 """Weather and sun: what was forecast at issue time, clear-sky irradiance, and the yield of a PV system (pvlib)."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,18 @@ class Weather:
         for run in self.runs:
             if tuple(run.values) != self.names:
                 raise DomainError(f"weather of {run.belief_time} has {tuple(run.values)}, expected {self.names}")
+
+    def digest(self, issued_at: int) -> str:
+        """SHA-256 in hex over all runs that were known at a moment [UTC s]."""
+        content = hashlib.sha256()
+        for run in self.runs:
+            if run.belief_time > issued_at:
+                break
+            for name in self.names:
+                values = np.asarray(run.values[name], dtype="<f8")
+                content.update(repr((run.belief_time, run.first_isp, name, values.size)).encode())
+                content.update(np.where(np.isnan(values), np.nan, values).tobytes())
+        return content.hexdigest()
 
     def known(self, name: str, isps: np.ndarray, issued_at: np.ndarray) -> np.ndarray:
         """Values at ``isps`` as known at each issue.

@@ -137,9 +137,11 @@ def weather_runs(connection: Connection, station: str, quantity: str) -> list[tu
     return [(belief, first, unpack(values)) for belief, first, values in connection.execute(query)]
 
 
-def series_ids(connection: Connection, quantity: str) -> list[str]:
-    """Series with measurements of a quantity."""
+def series_ids(connection: Connection, quantity: str, *, known_at: int | None = None) -> list[str]:
+    """Series with measurements of a quantity, as known at ``known_at`` [UTC s]."""
     query = select(measurements.c.series).where(measurements.c.quantity == quantity).distinct()
+    if known_at is not None:
+        query = query.where(measurements.c.belief_time <= known_at)
     return sorted(connection.execute(query).scalars())
 
 
