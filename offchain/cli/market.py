@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from offchain.cli import market_rules
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
@@ -14,8 +15,8 @@ from offchain.cli.connection import (
     KeystoreOption,
     RpcOption,
     choose_signer,
-    connect,
 )
+from offchain.cli.market_chain import DeploymentOption, all_sessions, find_session, known_session, open_suite, stamp
 from offchain.cli.output import JsonOption, note, result
 from offchain.domain.errors import DomainError
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Sessions of the energy market.", no_args_is_help=True)
 
-DeploymentOption = Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")]
+app.add_typer(market_rules.app, name="rules")
+
 SessionArgument = Annotated[int, typer.Argument(help="Number of the session.", min=1)]
 
 
@@ -46,9 +48,9 @@ def open_(
     from offchain.market.terms import SessionTimes
 
     wanted, first_isp = _terms(terms), _first_isp(delivery)
-    suite = _suite(rpc, chain_id, deployment)
+    suite = open_suite(rpc, chain_id, deployment)
     session_id = open_session(suite, choose_signer(suite.chain, keystore, dev), wanted, first_isp)
-    gate = _stamp(SessionTimes.of(wanted, first_isp).gate_closure)
+    gate = stamp(SessionTimes.of(wanted, first_isp).gate_closure)
     result({"session": session_id}, f"session {session_id} is open until {gate}", as_json)
 
 
@@ -60,18 +62,18 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """All sessions and where they stand."""
-    suite = _suite(rpc, chain_id, deployment)
+    suite = open_suite(rpc, chain_id, deployment)
     now = suite.chain.block()["timestamp"]
     rows = [
         {
             "session": session.id,
             "state": _state(session, now),
-            "delivery": _stamp(session.times.delivery_start),
+            "delivery": stamp(session.times.delivery_start),
             "periods": session.terms.period_count,
             "traders": len(session.standing),
             "matched_wh": sum(r.volume_wh for r in session.results.values()),
         }
-        for session in _sessions(suite).values()
+        for session in all_sessions(suite).values()
     ]
     text = "\n".join("  ".join(f"{value!s:<20}" for value in row.values()).rstrip() for row in rows)
     result(rows, text or "no session was opened yet", as_json)
@@ -86,8 +88,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Prices, volumes and traders of a session."""
-    suite = _suite(rpc, chain_id, deployment)
-    record = _find(suite, session)
+    suite = open_suite(rpc, chain_id, deployment)
+    record = find_session(suite, session)
     data = _summary(record, suite.chain.block()["timestamp"])
     lines = [f"{name.replace('_', ' '):<14} {value}" for name, value in data.items() if not isinstance(value, list)]
     lines += [
@@ -116,14 +118,14 @@ def run(
     from offchain.market.operating import advance_session
     from offchain.store import open_store
 
-    suite = _suite(rpc, chain_id, deployment)
+    suite = open_suite(rpc, chain_id, deployment)
     signer = choose_signer(suite.chain, keystore, dev)
     target = Path(store) if store is not None and "://" not in store else store
     steps: list[str] = []
     with open_store(target, create=False) if target is not None else nullcontext() as opened:
         while True:
-            sessions = _sessions(suite)
-            record = _known(sessions, session)
+            sessions = all_sessions(suite)
+            record = known_session(sessions, session)
             done = advance_session(suite, signer, sessions, session, opened)
             steps += done
             if not as_json:
@@ -134,7 +136,7 @@ def run(
             if not watch or record.residual is not None:
                 break
             _wait(suite, record)
-    state = _state(_find(suite, session), suite.chain.block()["timestamp"])
+    state = _state(find_session(suite, session), suite.chain.block()["timestamp"])
     result({"session": session, "steps": steps, "state": state}, f"session {session}: {state}", as_json)
 
 
@@ -146,33 +148,6 @@ def _wait(suite: "Suite", session: "SessionRecord") -> None:
     times = session.times
     ahead = [t for t in (times.gate_closure + 1, times.accept_by + 1, times.delivery_end, times.settle_by) if t > now]
     time.sleep(min(60, ahead[0] - now if ahead else 60))
-
-
-def _suite(rpc: str, chain_id: int | None, deployment: Path | None) -> "Suite":
-    from offchain.chain.contracts import Suite
-    from offchain.chain.deployment import DEPLOYMENTS
-
-    chain = connect(rpc, chain_id)
-    return Suite.open(chain, deployment or DEPLOYMENTS / f"{chain.chain_id}.json")
-
-
-def _sessions(suite: "Suite") -> dict[int, "SessionRecord"]:
-    from offchain.chain.indexer import read_events
-    from offchain.market.replay import replay_sessions
-
-    return replay_sessions(read_events(suite.chain, suite))
-
-
-def _find(suite: "Suite", session_id: int) -> "SessionRecord":
-    return _known(_sessions(suite), session_id)
-
-
-def _known(sessions: dict[int, "SessionRecord"], session_id: int) -> "SessionRecord":
-    if session_id not in sessions:
-        raise DomainError(
-            f"there is no session {session_id}", hint=f"{len(sessions)} were opened; `gridpact market list`"
-        )
-    return sessions[session_id]
 
 
 def _terms(path: Path) -> "SessionTerms":
@@ -215,10 +190,6 @@ def _first_isp(delivery: str) -> int:
     return isp
 
 
-def _stamp(unix: int) -> str:
-    return datetime.fromtimestamp(unix).astimezone().isoformat(timespec="minutes")
-
-
 def _state(session: "SessionRecord", now: int) -> str:
     """Where a session stands, in words."""
     times = session.times
@@ -245,7 +216,7 @@ def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
             first = session.first_isp + period * session.terms.isps_per_period
             matched.append(
                 {
-                    "delivery": _stamp(first * SECONDS_PER_ISP),
+                    "delivery": stamp(first * SECONDS_PER_ISP),
                     "type": kind.name.lower(),
                     "price_utoken_per_kwh": cleared.price,
                     "volume_wh": cleared.volume_wh,
@@ -255,10 +226,10 @@ def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
         "session": session.id,
         "state": _state(session, now),
         "operator": session.operator,
-        "gate_closure": _stamp(session.times.gate_closure),
-        "accept_by": _stamp(session.times.accept_by),
-        "delivery": _stamp(session.times.delivery_start),
-        "settle_by": _stamp(session.times.settle_by),
+        "gate_closure": stamp(session.times.gate_closure),
+        "accept_by": stamp(session.times.accept_by),
+        "delivery": stamp(session.times.delivery_start),
+        "settle_by": stamp(session.times.settle_by),
         "traders": len(session.standing),
         "settled": sum(record.outcome is not None for record in session.standing),
         "residual": session.residual,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from offchain.pilot import PilotConfig
+from offchain.pilot import PilotConfig, PilotDay
 from offchain.pilot.config import Faults
 from tests.e2e.days import NOON_SEED, live, run_pilot_command
 
@@ -54,3 +54,11 @@ def dead_oracle(days_root):
     """The oracle of the site stands still from 12:30 to 13:30."""
     faults = Faults(oracle_down=(50, 54))
     return live(PilotConfig(scenario="noon", seed=NOON_SEED, faults=faults, out=days_root / "dead-oracle"))
+
+
+@pytest.fixture(scope="session")
+def enrolled_day(days_root):
+    """A chain with a finished enrolment, on which tests open sessions of their own."""
+    with PilotDay(PilotConfig(scenario="noon", out=days_root / "operated")) as day:
+        day.enrol()
+        yield day
