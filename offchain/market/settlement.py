@@ -6,24 +6,14 @@ and ``interfaces/IMarketSettlement.sol``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from offchain.domain.errors import DomainError
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass, fills
 from offchain.market.netting import Fills, Netted
 from offchain.market.orders import escrow as limit_escrow
 from offchain.market.terms import EnergyType, SessionTerms
-
-
-class Metered(NamedTuple):
-    """What a connection took and gave in a delivery period [Wh]; ``incomplete`` when an ISP has no reading."""
-
-    import_wh: int
-    export_wh: int
-    incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +102,6 @@ def most_filled_wh(terms: SessionTerms, result: Clearing, rationed: ClearingClas
     if result.kind is not rationed:
         return result.volume_wh
     return result.volume_wh + result.ration_denominator // terms.min_quantity_wh + 1
-
-
-def metered_periods(
-    terms: SessionTerms, import_wh: Sequence[int], export_wh: Sequence[int], missing: Sequence[bool]
-) -> list[Metered]:
-    """Sums of the delivery periods from values per ISP of the whole session."""
-    count = terms.isps_per_period * terms.period_count
-    if not len(import_wh) == len(export_wh) == len(missing) == count:
-        raise DomainError(f"{len(import_wh)} metered ISPs for a session of {count}")
-    periods = []
-    for first in range(0, count, terms.isps_per_period):
-        isps = range(first, first + terms.isps_per_period)
-        known = [i for i in isps if not missing[i]]
-        periods.append(
-            Metered(
-                sum(int(import_wh[i]) for i in known),
-                sum(int(export_wh[i]) for i in known),
-                len(known) < len(isps),
-            )
-        )
-    return periods
 
 
 def outcome(terms: SessionTerms, rates: FinalRates, final: Fills, netted: Netted) -> Outcome:

@@ -64,8 +64,8 @@ class AuditedWorld(SettlingWorld):
         self.forecasts: list[dict[str, Any]] = []
         self.documents: list[bytes] = []
 
-    def anchor(self, session, readings):
-        evidence = super().anchor(session, readings)
+    def anchor(self, session, readings, **day):
+        evidence = super().anchor(session, readings, **day)
         self.days = [proven["day"] for proven in evidence.values()]
         return evidence
 

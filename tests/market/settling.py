@@ -74,37 +74,41 @@ class SettlingWorld(MarketWorld):
                 sender=self.meter_operator.address,
             )
 
-    def anchor(self, session: OpenSession, readings: dict[Trader, Readings]) -> dict[Trader, dict[str, Any]]:
+    def anchor(
+        self, session: OpenSession, readings: dict[Trader, Readings], *, isps: int = ISPS
+    ) -> dict[Trader, dict[str, Any]]:
         """Anchors a metered day that begins with the session; evidence by trader, usable when this returns.
 
         Parameters
         ----------
         readings : dict
             (import, export) [Wh] per ISP of the session by trader, ``None`` where missing.
+        isps : int
+            ISPs of the day.
         """
         domain = metering_domain(CHAIN_ID, self.metering.address)
         days, leaves = {}, []
         for trader, values in readings.items():
-            packed = pack_readings([*values, *[(0, 0)] * (ISPS - len(values))])
+            packed = pack_readings([*values, *[(0, 0)] * (isps - len(values))])
             message = {
                 "meterId": meter_of(trader),
                 "firstIsp": session.first_isp,
-                "ispCount": ISPS,
+                "ispCount": isps,
                 "valuesHash": values_hash(packed),
             }
             signature = sign(METER_DAY.digest(domain, message), device_of(trader).key)
             days[trader] = {
                 "meterId": meter_of(trader),
                 "firstIsp": session.first_isp,
-                "ispCount": ISPS,
+                "ispCount": isps,
                 "values": packed,
                 "signature": signature,
             }
-            leaves.append(meter_day_leaf(meter_of(trader), session.first_isp, ISPS, values_hash(packed)))
+            leaves.append(meter_day_leaf(meter_of(trader), session.first_isp, isps, values_hash(packed)))
         tree = MerkleTree(leaves)
-        self.evm.now = (session.first_isp + ISPS) * SECONDS_PER_ISP
+        self.evm.now = (session.first_isp + isps) * SECONDS_PER_ISP
         self.metering.anchorDay(
-            *(session.first_isp, ISPS, tree.root, len(leaves), keccak(b"data")), sender=self.meter_operator.address
+            *(session.first_isp, isps, tree.root, len(leaves), keccak(b"data")), sender=self.meter_operator.address
         )
         self.evm.now += CHALLENGE_WINDOW
         return {
