@@ -8,7 +8,8 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 /// @notice Anyone brings the metered days and the trades of a member; the contract finds what the member has left or lacks.
 /// Decision 0035.
 ///
-/// @dev Per delivery period, with export X and import I (Wh, sums over the ISPs), sold and bought by bilateral trades:
+/// @dev Per delivery period, with export X and import I that no position in an auction used (`IMarketSettlement.leftOf`; Wh,
+/// sums over the ISPs), sold and bought by bilateral trades:
 ///
 ///   r = X - I - sold + bought
 ///   surplus = max(r, 0), demand = max(-r, 0)
@@ -24,6 +25,8 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 /// Rules.
 /// - Missing readings. In a period with an ISP that the meter operator marked missing the known ISPs count, and what was bought
 ///   there only counts against a demand: r = min(r, max(X - I - sold, 0)). Nothing is earned by it.
+/// - What auctions traded is theirs: they settle what was traded and not delivered or not taken; the pool gets metered energy
+///   that none of them used. So every metered Wh counts once. Auctions that deliver with the pool are finalised before.
 /// - No report at the deadline: {settleUnreported}, as if every ISP were missing: the member owes max(sold - bought, 0) of each
 ///   period at the retail price, rounded up once. Until then readings have the right of way.
 /// - A challenged batch: nothing is reported from it; a new version is anchored in time or the rule above holds.
@@ -33,18 +36,17 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 interface IPoolReports {
     event MemberReported(uint64 indexed poolId, bytes32 indexed connectionId, address reporter);
 
-    error IspNotCovered(uint32 isp);
-    error MeterOfOtherConnection(bytes32 meterId, bytes32 connectionId);
-
     /// @notice Reports a member. Anyone may call, once for each member, from the end of delivery and trading to `reportBy`.
-    /// @dev Errors: those of `IMeteringLedger.requireDay`, `IBilateralTrades.positionOf` and `IPostDeliveryPool.record`,
-    /// {MeterOfOtherConnection}, {IspNotCovered}. Emits: {MemberReported}.
+    /// @dev Errors: those of `IMarketSettlement.leftOf`, `IBilateralTrades.positionOf` and `IPostDeliveryPool.record`.
+    /// Emits: {MemberReported}.
     /// @param trades All registered trades of the connection in the pool, ascending by id.
+    /// @param positions All bundles of the connection that deliver with the pool, in the order of `IMarketSessions.overlapping`.
     /// @param meterDays Metered days that cover the pool, in order of time; at a meter change the old meter's first.
     function report(
         uint64 poolId,
         bytes32 connectionId,
         IBilateralTrades.Trade[] calldata trades,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) external returns (bytes memory position);
 
@@ -59,6 +61,7 @@ interface IPoolReports {
         uint64 poolId,
         bytes32 connectionId,
         IBilateralTrades.Trade[] calldata trades,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) external view returns (bytes memory position, uint256 credit);
 }

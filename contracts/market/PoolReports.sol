@@ -5,25 +5,20 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IBilateralTrades} from "interfaces/IBilateralTrades.sol";
 import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
-import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
-import {IMeterRegistry} from "interfaces/IMeterRegistry.sol";
 import {IPoolReports} from "interfaces/IPoolReports.sol";
 import {IPostDeliveryPool} from "interfaces/IPostDeliveryPool.sol";
 import {Money} from "contracts/clearinghouse/Money.sol";
-import {Curves} from "contracts/metering/Curves.sol";
 
 /// @title Positions of members of a post-delivery pool, by their meters and their trades
 /// @dev See {IPoolReports} for the formulas and the rules. Holds no money and needs no governance.
 contract PoolReports is IPoolReports {
-    using Curves for bytes;
     using SafeCast for uint256;
 
     IPostDeliveryPool private immutable _pool;
     IBilateralTrades private immutable _trades;
-    IMeteringLedger private immutable _metering;
-    IMeterRegistry private immutable _meters;
+    IMarketSettlement private immutable _settlement;
 
-    /// @dev What a connection gave less what it took in a delivery period, Wh.
+    /// @dev What a connection gave less what it took in a delivery period, beside its positions in auctions, Wh.
     struct Metered {
         int256 netWh;
         /// An ISP without a reading.
@@ -41,11 +36,10 @@ contract PoolReports is IPoolReports {
         uint256 sellTick;
     }
 
-    constructor(IPostDeliveryPool pool_, IBilateralTrades trades_, IMeteringLedger metering_, IMeterRegistry meters_) {
+    constructor(IPostDeliveryPool pool_, IBilateralTrades trades_, IMarketSettlement settlement_) {
         _pool = pool_;
         _trades = trades_;
-        _metering = metering_;
-        _meters = meters_;
+        _settlement = settlement_;
     }
 
     /// @inheritdoc IPoolReports
@@ -53,10 +47,11 @@ contract PoolReports is IPoolReports {
         uint64 poolId,
         bytes32 connectionId,
         IBilateralTrades.Trade[] calldata trades,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) external returns (bytes memory position) {
         uint256 credit;
-        (position, credit) = positionOf(poolId, connectionId, trades, meterDays);
+        (position, credit) = positionOf(poolId, connectionId, trades, positions, meterDays);
         emit MemberReported(poolId, connectionId, msg.sender);
         _pool.record(poolId, connectionId, position, credit);
     }
@@ -82,24 +77,30 @@ contract PoolReports is IPoolReports {
         uint64 poolId,
         bytes32 connectionId,
         IBilateralTrades.Trade[] calldata trades,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) public view returns (bytes memory position, uint256 credit) {
-        IPostDeliveryPool.Terms memory terms = _pool.termsOf(poolId);
-        IPostDeliveryPool.Member memory member = _pool.memberOf(poolId, connectionId);
-        Metered[] memory metered = _measure(connectionId, terms, meterDays);
+        Metered[] memory metered = _measure(poolId, connectionId, positions, meterDays);
         uint256[] memory soldWh;
         uint256[] memory boughtWh;
         (soldWh, boughtWh, credit) = _trades.positionOf(poolId, connectionId, trades);
-        credit += member.credit;
-        int256 feedInPrice = terms.feedInPrice;
-        Limits memory limits = Limits(
-            uint256(int256(terms.retailPrice)),
-            feedInPrice < 0 ? uint256(-feedInPrice) : 0,
-            member.credit * Money.WH_PER_KWH,
-            member.buyTick,
-            member.sellTick
-        );
+        Limits memory limits = _limits(poolId, connectionId);
+        credit += limits.left / Money.WH_PER_KWH;
         position = _position(metered, soldWh, boughtWh, limits);
+    }
+
+    function _limits(uint64 poolId, bytes32 connectionId) private view returns (Limits memory) {
+        IPostDeliveryPool.Terms memory terms = _pool.termsOf(poolId);
+        IPostDeliveryPool.Member memory member = _pool.memberOf(poolId, connectionId);
+        int256 feedInPrice = terms.feedInPrice;
+        return
+            Limits(
+                uint256(int256(terms.retailPrice)),
+                feedInPrice < 0 ? uint256(-feedInPrice) : 0,
+                member.credit * Money.WH_PER_KWH,
+                member.buyTick,
+                member.sellTick
+            );
     }
 
     function _position(
@@ -155,44 +156,28 @@ contract PoolReports is IPoolReports {
         return coveredWh + restWh;
     }
 
-    /// Sums of the periods, from days that follow each other. A day is left for the next one at its end, or where its
-    /// meter has no reading because it was not in service.
+    /// Sums of the periods over what no position in an auction used.
     function _measure(
+        uint64 poolId,
         bytes32 connectionId,
-        IPostDeliveryPool.Terms memory terms,
+        IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) private view returns (Metered[] memory metered) {
+        IPostDeliveryPool.Terms memory terms = _pool.termsOf(poolId);
+        uint256 isps = uint256(terms.ispsPerPeriod) * terms.periodCount;
+        (uint256[] memory importWh, uint256[] memory exportWh, bool[] memory missing) = _settlement.leftOf(
+            connectionId,
+            terms.firstIsp,
+            isps.toUint16(),
+            positions,
+            meterDays
+        );
         metered = new Metered[](terms.periodCount);
-        uint256 isp = terms.firstIsp;
-        uint256 end = isp + uint256(terms.ispsPerPeriod) * terms.periodCount;
-        for (uint256 k = 0; k < meterDays.length && isp < end; ++k) {
-            IMeteringLedger.MeterDay calldata day = meterDays[k].day;
-            if (_meters.meter(day.meterId).connectionId != connectionId) {
-                revert MeterOfOtherConnection(day.meterId, connectionId);
-            }
-            // Checks the length of the readings too.
-            _metering.requireDay(day, meterDays[k].proof);
-            if (isp < day.firstIsp) revert IspNotCovered(isp.toUint32());
-            uint256 dayEnd = Math.min(uint256(day.firstIsp) + day.ispCount, end);
-            for (; isp < dayEnd; ++isp) {
-                Metered memory period = metered[(isp - terms.firstIsp) / terms.ispsPerPeriod];
-                (uint256 importWh, uint256 exportWh, bool missing) = day.values.reading(isp - day.firstIsp);
-                if (missing) {
-                    if (!_inService(day.meterId, isp.toUint32())) break;
-                    period.incomplete = true;
-                } else {
-                    period.netWh += int256(exportWh) - int256(importWh);
-                }
-            }
-        }
-        if (isp < end) revert IspNotCovered(isp.toUint32());
-    }
-
-    function _inService(bytes32 meterId, uint32 isp) private view returns (bool) {
-        try _meters.keyAt(meterId, isp) returns (address, address) {
-            return true;
-        } catch {
-            return false;
+        for (uint256 isp = 0; isp < isps; ++isp) {
+            Metered memory period = metered[isp / terms.ispsPerPeriod];
+            // Readings are below 2^32.
+            period.netWh += int256(exportWh[isp]) - int256(importWh[isp]);
+            if (missing[isp]) period.incomplete = true;
         }
     }
 }

@@ -243,7 +243,14 @@ def window_of(own: Span, others: Mapping[int, Span]) -> tuple[range, list[int]]:
 
 
 def flows(held: Mapping[int, tuple[Span, Mapping[int, Trade]]], readings: Readings) -> dict[tuple[int, int], Flow]:
-    """What became of all trades of a connection, by session and product.
+    """What became of all trades of a connection, by session and product; parameters as :func:`netted`."""
+    return netted(held, readings)[0]
+
+
+def netted(
+    held: Mapping[int, tuple[Span, Mapping[int, Trade]]], readings: Readings
+) -> tuple[dict[tuple[int, int], Flow], Readings]:
+    """What became of all trades of a connection, by session and product, and what of the readings none of them used.
 
     Bought energy lies in lots by ISP; a sale that is short draws on the lots of its ISPs, oldest leg first.
 
@@ -277,7 +284,8 @@ def flows(held: Mapping[int, tuple[Span, Mapping[int, Trade]]], readings: Readin
         incomplete = any(readings[isp] is None for isp in leg.isps)
         taken = leg.trade.bought_wh if incomplete else drawn[leg] + consumed
         found[leg.session_id, leg.product] = Flow(injected[leg], covered[leg], taken, incomplete)
-    return found
+    left = {isp: reading and (imported[isp], exported[isp]) for isp, reading in readings.items()}
+    return found, left
 
 
 def _legs(held: Mapping[int, tuple[Span, Mapping[int, Trade]]], readings: Readings) -> Iterable[Leg]:

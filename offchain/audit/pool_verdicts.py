@@ -11,7 +11,7 @@ from typing import NamedTuple
 from offchain.audit.market_verdicts import OPEN, Books, Order, clear, filled_wh
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass
-from offchain.market.pool import Mechanism, Metered, PoolTerms, Trade
+from offchain.market.pool import Mechanism, PoolTerms, Trade
 
 ORDER_BYTES = 8
 
@@ -50,21 +50,28 @@ def position_of(
     terms: PoolTerms,
     deposit: int,
     limits: tuple[int, int],
-    metered: Sequence[Metered],
+    readings: Sequence[tuple[int, int] | None],
     sold_wh: Sequence[int],
     bought_wh: Sequence[int],
 ) -> bytes:
-    """Packed position of a member."""
+    """Packed position of a member.
+
+    Parameters
+    ----------
+    readings : sequence of (int, int) or None
+        Import and export that no position in an auction used, per ISP [Wh]; ``None`` where missing.
+    """
     thousandths = deposit * WH_PER_KWH
     packed = b""
-    for period, meter in enumerate(metered):
-        own = meter.export_wh - meter.import_wh
+    for period in range(terms.period_count):
+        isps = readings[period * terms.isps_per_period :][: terms.isps_per_period]
+        own = sum(reading[1] - reading[0] for reading in isps if reading)
         short = sold_wh[period] - own  # beyond what it gave itself
         if short >= bought_wh[period]:
             sells, energy, covered, price = 0, short - bought_wh[period], sold_wh[period], terms.retail_price
         else:
             # A missing reading: what was bought goes against what is short, and is gone.
-            energy = -min(short, 0) if meter.incomplete else bought_wh[period] - short
+            energy = -min(short, 0) if None in isps else bought_wh[period] - short
             sells, covered, price = 1, bought_wh[period], -terms.feed_in_price
         if price > 0:
             open_wh = max(energy - covered, 0)

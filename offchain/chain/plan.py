@@ -370,7 +370,7 @@ def _energy_market(authority: Of, participants: Of, grid: Of, house: Of) -> tupl
         Create("PostDeliveryPool", (authority, participants, grid, house)),
         Create("PoolRelay", (grid, pool)),
         Create("BilateralTrades", (authority, participants, pool, producers, house)),
-        Create("PoolReports", (pool, Of("BilateralTrades"), metering, meters)),
+        Create("PoolReports", (pool, Of("BilateralTrades"), settlement)),
     )
 
 

@@ -19,15 +19,7 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass, clear_orders, fills
 from offchain.market.orders import MAX_PERIODS, ORDER, PriceGrid, orders
-from offchain.market.terms import EnergyType
-
-
-class Metered(NamedTuple):
-    """What a connection took and gave in a period [Wh]; ``incomplete`` when an ISP has no reading."""
-
-    import_wh: int
-    export_wh: int
-    incomplete: bool = False
+from offchain.market.terms import EnergyType, Span
 
 
 class Mechanism(IntEnum):
@@ -100,6 +92,10 @@ class PoolTerms:
     @property
     def delivery_end(self) -> int:
         return (self.first_isp + self.isps_per_period * self.period_count) * SECONDS_PER_ISP
+
+    @property
+    def span(self) -> Span:
+        return Span(self.first_isp, self.isps_per_period, self.period_count)
 
     @property
     def reports_from(self) -> int:
@@ -175,6 +171,33 @@ class Trade:
         return cls(*plain, EnergyType(energy_type), valid_until, salt, tuple(unpack_quantities(quantities)))
 
 
+class Metered(NamedTuple):
+    """What a connection took and gave in a delivery period [Wh]; ``incomplete`` when an ISP has no reading."""
+
+    import_wh: int
+    export_wh: int
+    incomplete: bool = False
+
+
+def metered_periods(terms: PoolTerms, readings: Sequence[tuple[int, int] | None]) -> list[Metered]:
+    """Sums of the delivery periods.
+
+    Parameters
+    ----------
+    readings : sequence of (int, int) or None
+        Import and export that no position in an auction used, per ISP of the pool [Wh]; ``None`` where missing.
+    """
+    count = terms.isps_per_period * terms.period_count
+    if len(readings) != count:
+        raise DomainError(f"{len(readings)} metered ISPs for a pool of {count}")
+    periods = []
+    for first in range(0, count, terms.isps_per_period):
+        known = [reading for reading in readings[first : first + terms.isps_per_period] if reading is not None]
+        imported, exported = sum(i for i, _ in known), sum(x for _, x in known)
+        periods.append(Metered(imported, exported, len(known) < terms.isps_per_period))
+    return periods
+
+
 class TradeAmounts(NamedTuple):
     """Money of a trade [uToken]: what each party locks, and what it has coming to it later."""
 
@@ -207,19 +230,6 @@ def traded_wh(terms: PoolTerms, connection_id: bytes, trades: Sequence[Trade]) -
             side[period] += quantity
         credit += amounts.seller_credit if sells else amounts.buyer_credit
     return sold, bought, credit
-
-
-def metered_periods(terms: PoolTerms, readings: Sequence[tuple[int, int] | None]) -> list[Metered]:
-    """Sums of the periods of a pool from (import, export) per ISP [Wh], ``None`` where missing."""
-    count = terms.isps_per_period * terms.period_count
-    if len(readings) != count:
-        raise DomainError(f"{len(readings)} metered ISPs for a pool of {count}")
-    periods = []
-    for first in range(0, count, terms.isps_per_period):
-        isps = readings[first : first + terms.isps_per_period]
-        known = [reading for reading in isps if reading is not None]
-        periods.append(Metered(sum(i for i, _ in known), sum(x for _, x in known), len(known) < len(isps)))
-    return periods
 
 
 def position(

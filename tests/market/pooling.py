@@ -54,7 +54,7 @@ class PoolWorld(SettlingWorld):
         self.pool = deploy("PostDeliveryPool", authority, participants, grid, house)
         self.pool_relay = deploy("PoolRelay", grid, self.pool)
         self.trades = deploy("BilateralTrades", authority, participants, self.pool, self.producers, house)
-        self.reports = deploy("PoolReports", self.pool, self.trades, self.metering, self.meters)
+        self.reports = deploy("PoolReports", self.pool, self.trades, self.settlement)
         for host, module in (
             (house, self.pool),
             (house, self.trades),
@@ -152,10 +152,16 @@ class OpenPool:
         """Anchors a metered day that begins with the pool; evidence by trader, usable when this returns."""
         return self.world.anchor(self, readings)
 
-    def report(self, trader: Trader, *evidence: dict[str, Any], trades: Sequence[Trade] | None = None) -> bytes:
+    def report(
+        self,
+        trader: Trader,
+        *evidence: dict[str, Any],
+        trades: Sequence[Trade] | None = None,
+        positions: Sequence[dict[str, Any]] = (),
+    ) -> bytes:
         brought = [t.as_tuple() for t in (self.trades_of(trader) if trades is None else trades)]
         return self.world.reports.report(
-            self.id, trader.connection, brought, list(evidence), sender=self.world.outsider.address
+            self.id, trader.connection, brought, list(positions), list(evidence), sender=self.world.outsider.address
         )
 
     def settle_unreported(self, trader: Trader) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from offchain.audit.market_verdicts import (
     filled_wh,
     flows,
     needed,
+    netted,
     orders_of,
     outcome,
     rates,
@@ -38,7 +39,7 @@ from offchain.market.clearing import ClearingClass
 from offchain.market.orders import ORDER
 from offchain.market.replay import SessionRecord, apply_event, terms_of, unpack_result
 from offchain.market.settlement import Outcome
-from offchain.market.terms import EnergyType, SessionTimes
+from offchain.market.terms import EnergyType, SessionTimes, Span
 
 SUBJECT = "energy market"
 SETTLEMENT = "market settlements"
@@ -227,7 +228,7 @@ def trader_settled(replay: Replay, event: Event) -> None:
     record = replay.find(session.bundles, args["connectionId"], "bundle")
     replay.checks.equal(SETTLEMENT, "trader of a settlement", where, record.trader, args["trader"])
     replay.rule(SETTLEMENT, "settled twice", where, record.outcome is None, "one settlement", "another")
-    isps, held = _window(replay, session, record.connection_id)
+    isps, held = _window_of_session(replay, session, record.connection_id)
     due = max(isps.stop * SECONDS_PER_ISP, 0 if args["metered"] else times.settle_by)
     replay.rule(SETTLEMENT, "time of settlement", where, event.timestamp >= due, f"from {due}", event.timestamp)
     open_auctions = [other for other in held if replay.model.sessions[other].rates is None]
@@ -352,7 +353,7 @@ def outcome_by_meters(
 ) -> tuple[Outcome, list[int]]:
     """Outcome of a bundle, netted with those of overlapping sessions, and its delivered energy by product [Wh]."""
     sessions = replay.model.sessions
-    _, overlapping = _window(replay, session, connection_id)
+    _, overlapping = _window_of_session(replay, session, connection_id)
     held = {other: (sessions[other].span, trades_of(replay, sessions[other], connection_id)) for other in overlapping}
     traded = trades_of(replay, session, connection_id)
     found = flows(held, metered)
@@ -360,10 +361,30 @@ def outcome_by_meters(
     return outcome(session.terms, session.rates, traded, own)
 
 
-def _window(replay: Replay, session: SessionRecord, connection_id: bytes) -> tuple[range, list[int]]:
+def left_of(
+    replay: Replay, span: Span, connection_id: bytes, as_of: int, where: str
+) -> list[tuple[int, int] | None] | None:
+    """Metered (import, export) of some ISPs that no position of a connection used [Wh]; ``None`` when evidence is
+    missing."""
+    sessions = replay.model.sessions
+    isps, overlapping = _window(replay, span, ANYWHERE, connection_id)
+    open_auctions = [other for other in overlapping if sessions[other].rates is None]
+    replay.checks.equal(SETTLEMENT, "overlapping auctions not ended", where, [], open_auctions)
+    readings = _readings(replay, isps, connection_id, as_of, where)
+    if readings is None:
+        return None
+    held = {other: (sessions[other].span, trades_of(replay, sessions[other], connection_id)) for other in overlapping}
+    _, left = netted(held, readings)
+    return [left[isp] for isp in range(span.first_isp, span.end_isp)]
+
+
+def _window_of_session(replay: Replay, session: SessionRecord, connection_id: bytes) -> tuple[range, list[int]]:
     """ISPs that a bundle is netted in, and the sessions in which its connection has a bundle there."""
+    return _window(replay, session.span, session.terms.congestion_point_id, connection_id)
+
+
+def _window(replay: Replay, span: Span, area: bytes, connection_id: bytes) -> tuple[range, list[int]]:
     connection = replay.find(replay.model.connections, connection_id, "connection")
-    area = session.terms.congestion_point_id
     areas = {ANYWHERE, connection.congestion_point_id if area == ANYWHERE else area}
     spans = {
         other.id: other.span
@@ -372,7 +393,7 @@ def _window(replay: Replay, session: SessionRecord, connection_id: bytes) -> tup
         and connection_id in other.bundles
         and other.bundles[connection_id].bundle
     }
-    return window_of(session.span, spans)
+    return window_of(span, spans)
 
 
 def check_outcome(
@@ -404,10 +425,14 @@ def _orders(replay: Replay, session: SessionRecord, bundle: bytes, where: str) -
 
 
 def metered_of(replay: Replay, session: SessionRecord, connection_id: bytes, as_of: int, where: str) -> Readings | None:
-    """Metered ISPs that a bundle is netted in, by the batches that were usable at a time; ``None`` when evidence is
-    missing."""
+    """Metered ISPs that a bundle is netted in; ``None`` when evidence is missing."""
+    isps, _ = _window_of_session(replay, session, connection_id)
+    return _readings(replay, isps, connection_id, as_of, where)
+
+
+def _readings(replay: Replay, isps: range, connection_id: bytes, as_of: int, where: str) -> Readings | None:
+    """Metered ISPs of a connection by the batches that were usable at a time."""
     model = replay.model
-    isps, _ = _window(replay, session, connection_id)
     first, count = isps.start, len(isps)
     readings: dict[int, tuple[int, int] | None] = dict.fromkeys(isps)
     covered = [False] * count

@@ -20,7 +20,7 @@ from offchain.audit.pool_verdicts import (
     traded,
 )
 from offchain.audit.replay import Handler, Replay, at
-from offchain.audit.rules.energy_market import ANYWHERE, GREEN_CLASSES, metered_of
+from offchain.audit.rules.energy_market import ANYWHERE, GREEN_CLASSES, left_of
 from offchain.chain.events import Event
 from offchain.domain.curves import pack_baseline
 from offchain.domain.errors import DomainError
@@ -128,9 +128,9 @@ def position_reported(replay: Replay, event: Event) -> None:
     )
     sold, bought, credit = traded(terms, member.connection_id, pool.trades_of(member.connection_id))
     replay.checks.equal(POOL, "credit of a member", where, member.deposit + credit, args["credit"])
-    metered = metered_of(replay, pool, member.connection_id, event.timestamp, where)
-    if metered is not None:
-        expected = position_of(terms, member.deposit, member.limits, metered, sold, bought)
+    left = left_of(replay, terms.span, member.connection_id, event.timestamp, where)
+    if left is not None:
+        expected = position_of(terms, member.deposit, member.limits, left, sold, bought)
         replay.checks.equal(POOL, "position of a member", where, expected, args["position"])
 
 
