@@ -16,6 +16,7 @@ from offchain.market.batches import OutcomeBatch, ProposedOutcome
 from offchain.market.settlement import Outcome
 from tests.market.audited import AuditedWorld
 from tests.market.settling import PROPOSER_SETTINGS, position
+from tests.market.test_netting import BASE, Desk, open_at
 from tests.market.world import BUY, SELL, SOLAR, Trader, bundle_of, price_tick
 
 AGE_CAP, TURN, CHALLENGE, ANSWER, MINIMUM, PENALTY, BOND, FEE = PROPOSER_SETTINGS
@@ -484,3 +485,35 @@ def test_audit_draws_another_when_a_secret_is_left_out(lie):
     revealed = [event.args["staker"] for event in lie.events("SecretRevealed")]
     found = lie.audit(events=lie.without("SecretRevealed", revealed.index(proposer))).mismatches
     assert any(mismatch.what == "whose turn it was" for mismatch in found), found[:5]
+
+
+@pytest.fixture(scope="module")
+def netted():
+    """A sale for an hour that is bought back in part for its first half; both sessions settled by meter."""
+    world = AuditedWorld()
+    seller, other = world.traders[:2]
+    hourly, half_hourly = open_at(world, BASE, 4, 1), open_at(world, BASE, 2, 1)
+    desk = Desk(world, hourly, half_hourly)
+    desk.swap(hourly, 0, seller, other, 1_000)
+    desk.swap(half_hourly, 0, other, seller, 300)
+    desk.run_auctions()
+    evidence = world.anchor(hourly, {seller: [(0, 200), (0, 500), None, (0, 10)], other: [(900, 0)] * 4})
+    for trader in (seller, other):
+        desk.outcomes(trader, evidence)
+    for session in desk.sessions:
+        world.market.closeSession(session.id)
+    return world
+
+
+def test_audit_nets_overlapping_sessions(netted):
+    checks = netted.audit()
+    assert checks.mismatches == []
+    sold = netted.events("TraderSettled")[0].args["outcome"]
+    assert (sold["injectedBrownWh"], sold["coveredWh"], sold["shortageWh"]) == (700, 300, 0)
+
+
+@pytest.mark.parametrize("name", ["coveredWh", "injectedBrownWh"])
+def test_audit_finds_an_outcome_that_is_not_netted(netted, name):
+    told = netted.events("TraderSettled")[0].args["outcome"]
+    checks = netted.audit(events=netted.changed("TraderSettled", outcome=told | {name: told[name] + 1}))
+    assert [mismatch.what for mismatch in checks.mismatches] == ["outcome"]

@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offchain.market.netting import Fills, MeteredWindow, Position, net, residual_wh
+from offchain.market.positions import held_between
+from offchain.market.replay import BundleRecord, SessionRecord
 from offchain.market.settlement import FinalRates, Outcome, outcome
 from tests.market.settling import CHALLENGE_WINDOW, SettlingWorld, position, span_of
 from tests.market.test_proposer import CHALLENGE, MINIMUM
@@ -266,6 +268,25 @@ def test_overlapping_finds_sessions_of_the_area_and_of_all(settling, area, local
     assert spans[-1] == {"sessionId": other.id, "firstIsp": BASE + 2, "ispsPerPeriod": 2, "periodCount": 1}
     assert settling.sessions.overlapping(settling.area, BASE + 4, BASE + 9) == []
     assert settling.sessions.overlapping(settling.area, BASE + 2, BASE + 2) == []
+
+
+def test_overlapping_stands_in_the_order_that_is_collected_off_chain(settling):
+    shapes = [(96, 4, 1, True), (92, 4, 2, False), (92, 4, 1, True), (96, 4, 1, False), (40, 4, 20, True)]
+    desk = Desk(
+        settling,
+        *(
+            open_at(settling, BASE + first, isps, count, congestion_point_id=settling.area if local else bytes(32))
+            for first, isps, count, local in shapes
+        ),
+    )
+    trader = settling.traders[0]
+    record = BundleRecord(trader.connection, trader.address, 1, b"bundle", 0)
+    records = {
+        s.id: SessionRecord(s.id, "", s.first_isp, s.terms, bundles={trader.connection: record}) for s in desk.sessions
+    }
+    held = held_between(records, trader.connection, settling.area, BASE + 92, BASE + 100)
+    spans = settling.sessions.overlapping(settling.area, BASE + 92, BASE + 100)
+    assert [h.session.id for h in held] == [s["sessionId"] for s in spans] != sorted(records)
 
 
 # ---------------------------------------------------------------------- window
