@@ -114,7 +114,7 @@ class OutcomeBatch:
             document = json.loads(content)
             if document["schema"] != SCHEMA:
                 raise ValueError(f"schema {document['schema']}")
-            batch = cls(document["session"], [_row(row) for row in document["outcomes"]])
+            batch = cls(_count(document["session"]), [_row(row) for row in document["outcomes"]])
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise DomainError(f"no batch of outcomes: {exc}", hint="give the file that `market propose` wrote") from exc
         if batch.content != content:
