@@ -80,6 +80,7 @@ def compute(
     out: Out = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first connection, or of --prosumer.")] = None,
     prosumer: Annotated[str | None, typer.Option(help="Only this connection.")] = None,
+    store: Annotated[str | None, typer.Option(help="Store to keep the baselines in, a file or a URL.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute baselines of a market day from the days before it."""
@@ -111,6 +112,8 @@ def compute(
     )
     if out is not None:
         write_frame(frame, out)
+    if store is not None:
+        _keep(store, found.net_wh, histories, market_day, method, method_hash(chosen))
     if plot is not None:
         _plot_event(plot, histories, found.net_wh, market_day, isps, zone, method)
     data = {
@@ -127,6 +130,29 @@ def compute(
         part = curve if isps is None else curve[isps.start - market_day.first_isp : isps.stop - market_day.first_isp]
         lines.append(f"  {name}: {part.sum() / 1_000:,.3f} kWh {'in the day' if isps is None else 'in the event'}")
     result(data, "\n".join(lines), as_json)
+
+
+def _keep(store: str, curves: Any, histories: Any, day: "MarketDay", method: str, method_hash: str) -> None:
+    """Baselines with the digest of the readings before the day that they were made of."""
+    import hashlib
+    import time
+
+    import numpy as np
+
+    from offchain.cli.store import opened
+    from offchain.store.series import BaselineRow, pack, put_baselines
+
+    now, rows = int(time.time()), []
+    for name, curve in curves.items():
+        history = histories[name]
+        before = history.net_wh[: max(day.end_isp - history.first_isp, 0)].astype("<i8")
+        known = np.ones(before.size, bool) if history.known is None else history.known[: before.size]
+        inputs = hashlib.sha256(f"{history.first_isp}".encode() + before.tobytes() + known.tobytes()).digest()
+        source = f"{method}:{method_hash[:16]}"
+        values = pack(curve.astype(float))
+        rows.append(BaselineRow(str(name), method, day.first_isp, now, source, curve.size, values, inputs))
+    with opened(store, create=True) as target, target.write() as connection:
+        note(f"{put_baselines(connection, rows)} baselines kept in {store}")
 
 
 @app.command()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from offchain.cli.output import JsonOption, QuietOption, progress_bars, result
-from offchain.cli.profile import ZoneOption, as_text, read_histories, records, say_unusable
+from offchain.cli.profile import KeepOption, ZoneOption, as_text, read_histories, records, say_unusable
+from offchain.cli.store import keep_analyses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,7 @@ def assign(
     readings: ReadingsArgument,
     model: ModelOption = Path("clusters.npz"),
     out: OutOption = None,
+    store: KeepOption = None,
     zone: ZoneOption = "Europe/Berlin",
     as_json: JsonOption = False,
 ) -> None:
@@ -136,6 +138,7 @@ def assign(
     clusters = ClusterModel.load(model)
     keys, rows, unusable = _rows(readings, clusters.scale, zone)
     table = _write(keys, clusters.assign(rows), clusters, rows, out)
+    _keep(store, "cluster", clusters.identifier, table)
     say_unusable(unusable)
     data = {"model": clusters.identifier, "assigned": records(table), "unusable": unusable}
     result(data, as_text(table), as_json)
@@ -181,6 +184,7 @@ def segment(
     readings: ReadingsArgument,
     segmenter: Annotated[Path, typer.Option(help="Trained network.")] = Path("segmenter.npz"),
     out: OutOption = None,
+    store: KeepOption = None,
     zone: ZoneOption = "Europe/Berlin",
     as_json: JsonOption = False,
 ) -> None:
@@ -194,8 +198,20 @@ def segment(
     table = keys.assign(cluster=found.cluster, probability=found.probability.round(4))
     if out is not None:
         write_frame(table, out)
+    _keep(store, "segment", network.model, table)
     say_unusable(unusable)
     result({"model": network.model, "segments": records(table), "unusable": unusable}, as_text(table), as_json)
+
+
+def _keep(store: str | None, kind: str, model: str, table: "pd.DataFrame") -> None:
+    """The group of each prosumer; at scale day one a day."""
+    if store is None:
+        return
+    contents = {}
+    for name, rows in table.groupby("prosumer"):
+        found = records(rows.drop(columns="prosumer"))
+        contents[str(name)] = {"days": found} if "day" in rows else found[0]
+    keep_analyses(store, kind, model, contents)
 
 
 def _member(name: str, kinds: type, what: str):

@@ -22,6 +22,7 @@ def flexibility(
     out: Annotated[Path | None, typer.Option(help="Result as .csv, .json or .parquet.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the first prosumer, or of --prosumer.")] = None,
     prosumer: Annotated[str | None, typer.Option(help="Only this prosumer.")] = None,
+    store: Annotated[str | None, typer.Option(help="Store to keep the margins in, a file or a database URL.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -74,6 +75,8 @@ def flexibility(
     )
     if out is not None:
         write_frame(rows, out)
+    if store is not None:
+        _keep(store, found, day, portfolio.name, by_asset)
     if plot is not None:
         from offchain.potential.plots import plot_potential
 
@@ -94,6 +97,38 @@ def flexibility(
         result({"prosumers": totals, "rows": rows.to_dict(orient="records"), "refused": refused}, "", True)
     else:
         result(None, "\n".join(lines), False)
+
+
+def _keep(store: str, found: dict[str, dict[Any, Any]], day: Any, source: str, by_asset: bool) -> None:
+    """Margins as series, so that they can be forecast: by prosumer, and by prosumer/asset."""
+    import time
+
+    import numpy as np
+
+    from offchain.cli.store import opened
+    from offchain.store.series import SeriesBlock, put_measurements
+
+    columns: dict[str, dict[str, Any]] = {}
+    for person, by_direction in found.items():
+        for direction, whole in by_direction.items():
+            name = direction.name.lower()
+            limits = {person: whole} | ({f"{person}/{a}": e for a, e in whole.assets.items()} if by_asset else {})
+            for series, limit in limits.items():
+                for quantity, values in (
+                    (f"flexibility_{name}_wh", limit.margin_wh),
+                    (f"{name}_longest_isps", limit.longest_isps),
+                    (f"{name}_cost_utoken_per_kwh", limit.cost_utoken_per_kwh),
+                    (f"{name}_comfort_utoken_per_kwh", limit.comfort_utoken_per_kwh),
+                ):
+                    columns.setdefault(quantity, {})[series] = np.broadcast_to(values, day.isp_count).astype(float)
+    now, source = int(time.time()), f"flexibility:{source}"[:128]
+    with opened(store, create=True) as target, target.write() as connection:
+        for quantity, by_series in columns.items():
+            block = SeriesBlock(tuple(by_series), day.first_isp, np.stack(list(by_series.values()), axis=1))
+            put_measurements(
+                connection, block, quantity=quantity, belief_time=now, source=f"flexibility:{source}"[:128]
+            )
+    note(f"margins of {len(found)} prosumers kept in {store}")
 
 
 def _columns(series: Path | None, day: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from offchain.cli.output import JsonOption, QuietOption, note, progress_bars, result
+from offchain.cli.store import keep_analyses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ OutOption = Annotated[Path | None, typer.Option(help="File for the result: .csv,
 PlotOption = Annotated[
     Path | None, typer.Option(help="Picture, .png, .svg or .pdf; of the prosumer chosen, or the first.")
 ]
+KeepOption = Annotated[str | None, typer.Option(help="Store to keep the result in, a file or a database URL.")]
 ProsumerOption = Annotated[str | None, typer.Option(help="Only this prosumer.")]
 
 
@@ -79,6 +81,7 @@ def load(
     forecast: Annotated[Path | None, typer.Option(help="File like the readings: what is expected after them.")] = None,
     out: OutOption = None,
     plot: PlotOption = None,
+    store: KeepOption = None,
     zone: ZoneOption = "Europe/Berlin",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -109,6 +112,9 @@ def load(
             frames = [p.frame().assign(prosumer=n) for n, p in profiles.items()]
             table = pd.concat(frames, ignore_index=True)
             write_frame(table[["prosumer", *table.columns.drop("prosumer")]], out)
+        if store is not None:
+            contents = {n: {"figures": f, "curves": records(profiles[n].frame())} for n, f in figures.items()}
+            keep_analyses(store, f"load_profile_{period}", str(readings)[-128:], contents)
         if plot is not None:
             name = next(iter(profiles))
             plot_profile(profiles[name], plot, title=name)

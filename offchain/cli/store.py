@@ -8,6 +8,7 @@ import typer
 from offchain.cli.output import JsonOption, QuietOption, note, progress_bars, result
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from offchain.store import Store
@@ -23,6 +24,18 @@ def opened(store: str, *, create: bool = False) -> "Store":
     from offchain.store import open_store
 
     return open_store(store if "://" in store else Path(store), create=create)
+
+
+def keep_analyses(store: str, kind: str, source: str, contents: "Mapping[str, dict[str, Any]]") -> None:
+    """Findings of a command by prosumer into the store, known from now on."""
+    import time
+
+    from offchain.store.analyses import Analysis, put_analyses
+
+    now = int(time.time())
+    with opened(store, create=True) as target, target.write() as connection:
+        put_analyses(connection, [Analysis(name, kind, now, source, content) for name, content in contents.items()])
+    note(f"{len(contents)} of kind {kind} kept in {store}")
 
 
 def moment_s(text: str) -> int:
@@ -165,6 +178,44 @@ def show(
     rows = {name: a._asdict() | {"belief_time": _iso(a.belief_time)} for name, a in found.items()}
     lines = [f"{name}: {_short(a.content)} ({a.source}, {_iso(a.belief_time)})" for name, a in found.items()]
     result(rows, "\n".join(lines) or f"no {kind}", as_json)
+
+
+@app.command()
+def series(
+    quantity: Annotated[str, typer.Argument(help="net_wh, quality, flexibility_up_wh ...; `show` lists them.")],
+    store: StoreOption = DEFAULT_STORE,
+    prosumer: Annotated[list[str] | None, typer.Option(help="Only of this one; may be given several times.")] = None,
+    known_at: Annotated[str | None, typer.Option(help="What was known then, ISO 8601 with offset.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write: .csv, .json or .parquet.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Values of a quantity per quarter hour, as they are known now or were then."""
+    import pandas as pd
+
+    from offchain.domain.errors import DomainError
+    from offchain.domain.isp import SECONDS_PER_ISP
+    from offchain.profiling.tables import write_frame
+    from offchain.store.series import measured_span, read_measurements, series_ids
+
+    then = None if known_at is None else moment_s(known_at)
+    with opened(store) as source, source.read() as connection:
+        span = measured_span(connection, quantity, known_at=then)
+        if span is None:
+            raise DomainError(f"{store}: no values of {quantity!r}", hint="gridpact store show lists what there is")
+        ids = prosumer or series_ids(connection, quantity, known_at=then)
+        block = read_measurements(connection, ids, quantity, span.start, len(span), known_at=then)
+    start = pd.to_datetime((span.start + pd.RangeIndex(len(span))) * SECONDS_PER_ISP, unit="s", utc=True)
+    table = pd.DataFrame(block.values, columns=list(ids)).assign(event_start=start).set_index("event_start")
+    table = table.dropna(how="all")
+    if out is not None:
+        write_frame(table.reset_index(), out)
+    data = {
+        "quantity": quantity,
+        "event_start": [moment.isoformat() for moment in table.index],
+        "series": {name: [None if v != v else v for v in table[name].tolist()] for name in ids},
+    }
+    lines = [f"{name}: {int(table[name].count()):,} values, sum {table[name].sum():,.0f}" for name in ids]
+    result(data, "\n".join(lines), as_json)
 
 
 def _summary(connection: Any, known_at: int | None) -> dict[str, dict[str, Any]]:

@@ -21,6 +21,10 @@ ALIKE_DAYS = 5
 MAX_DELAY_DAYS = 14
 ENVELOPE_DAYS = 14
 SMOOTH_STEPS = 2
+ANALOGUE_DAYS = 28
+LIKENESS_STEPS = 8
+LIKENESS_WIDTH = 0.15
+"""Sum of squared differences over the last steps, in units of the scale, at which a day counts 1/e."""
 DIMMEST_W_M2 = 10.0
 """Below this clear-sky irradiance nothing is said about cloudiness."""
 
@@ -230,6 +234,7 @@ def _add_level(columns: _Columns, past: _Past, horizon: Horizon) -> np.ndarray:
     columns.add("trend", (last[:, 0] - last[:, 1])[:, None])
     _add_envelope(columns, past, horizon, last)
     _add_smoothed(columns, past, per_day)
+    _add_analogues(columns, past, horizon, last[:, :LIKENESS_STEPS])
     columns.add("group_last", np.nanmean(last[:, 0][:, None] - reference, axis=2)[..., None], linear=True)
     return np.broadcast_to(last[:, 0][:, None], reference.shape)
 
@@ -248,6 +253,33 @@ def _add_envelope(columns: _Columns, past: _Past, horizon: Horizon, last: np.nda
     columns.add("share_of_highest", share)
     columns.add("last_by_highest", share * ahead - past.reference, linear=True)
     columns.add("group_share_of_highest", np.nanmean(share, axis=2, keepdims=True))
+
+
+def _add_analogues(columns: _Columns, past: _Past, horizon: Horizon, lately: np.ndarray) -> None:
+    """How the latest steps ran, and what followed at this time on earlier days, on all and on those like today."""
+    reference, per_day = past.reference, horizon.steps_per_day
+    columns.add("lowest_of_8", np.nanmin(lately, axis=1)[:, None] - reference)
+    columns.add("highest_of_8", np.nanmax(lately, axis=1)[:, None] - reference)
+    columns.add("spread_of_8", np.nanstd(lately, axis=1)[:, None])
+    steps = past.issues.steps
+    back = per_day * -(-(steps - past.unknown + 1) // per_day)
+    change, weighted, weights, days = np.zeros((4, *reference.shape))
+    for day in range(ANALOGUE_DAYS):
+        shift = back + per_day * day
+        followed = past.known.take(steps - shift)
+        before = [past.known.take(past.unknown - 1 - k - shift) for k in range(lately.shape[1])]
+        unlike = sum((then - lately[:, k][:, None]) ** 2 for k, then in enumerate(before))
+        weight = np.nan_to_num(np.exp(-unlike / LIKENESS_WIDTH))
+        weight[np.isnan(followed)] = 0.0
+        weighted += weight * np.nan_to_num(followed)
+        weights += weight
+        if day < ANALOGUE_DAYS // 2:
+            step = followed - np.mean(before[:4], axis=0)
+            change += np.nan_to_num(step)
+            days += ~np.isnan(step)
+    now = np.mean(lately[:, :4], axis=1)[:, None]
+    columns.add("last_hour_and_usual_change", now + np.where(days > 0, change / days, np.nan) - reference)
+    columns.add("days_like_today", np.where(weights > 0, weighted / weights, np.nan) - reference)
 
 
 def _add_smoothed(columns: _Columns, past: _Past, per_day: int) -> None:

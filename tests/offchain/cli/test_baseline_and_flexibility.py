@@ -16,6 +16,8 @@ from offchain.baseline.history import History
 from offchain.baseline.method import BASELINE_METHODS, baseline_method
 from offchain.cli import main
 from offchain.domain.isp import MarketDay, isp_start
+from offchain.store import open_store
+from offchain.store.series import latest_baseline, unpack
 
 FIRST = MarketDay.of(date(2016, 1, 4)).first_isp
 DAY = MarketDay.of(date(2016, 3, 16))
@@ -114,6 +116,32 @@ def test_compute_equals_the_library_and_names_who_has_none(monkeypatch, capsys, 
     frame = readers[kind](target)
     assert frame.groupby("prosumer").size().to_dict() == {"home": 96, "shop": 96}
     assert (folder / "event.png").stat().st_size > 10_000
+
+
+def test_baselines_and_margins_are_read_back_when_kept(monkeypatch, capsys, folder, tmp_path):
+    store = tmp_path / "gridpact.db"
+    command = ("baseline", "compute", folder / "readings.csv", "--day", "2016-03-16", "--store", store, "--json")
+    curves = json.loads(run(monkeypatch, capsys, *command)[1])["baseline_wh"]
+    with open_store(store) as opened, opened.read() as connection:
+        kept = latest_baseline(connection, "home", "weighted_10@1", DAY.first_isp)
+        assert (
+            latest_baseline(connection, "home", "weighted_10@1", DAY.first_isp, known_at=kept.belief_time - 1) is None
+        )
+    assert unpack(kept.values).tolist() == curves["home"] and len(kept.inputs) == 32
+    assert kept.source.startswith("weighted_10@1:")
+
+    names = ("--series", folder / "series.csv", "--readings", folder / "readings.csv", "--by-asset")
+    command = ("flexibility", folder / "portfolio.json", *names, "--store", store, "--json", "-q")
+    rows = json.loads(run(monkeypatch, capsys, *command)[1])["rows"]
+    for series, asset in (("home", ""), ("home/battery", "battery")):
+        for quantity, column in (
+            ("flexibility_up_wh", "margin_wh"),
+            ("up_longest_isps", "longest_isps"),
+            ("up_cost_utoken_per_kwh", "cost_utoken_per_kwh"),
+        ):
+            answer = run(monkeypatch, capsys, "store", "series", quantity, "--store", store, "--json")[1]
+            wanted = [r[column] for r in rows if (r["prosumer"], r["asset"], r["direction"]) == ("home", asset, "up")]
+            assert json.loads(answer)["series"][series] == wanted
 
 
 def test_compute_leaves_days_out_when_they_are_excluded(monkeypatch, capsys, folder, values):

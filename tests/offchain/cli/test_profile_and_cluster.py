@@ -160,3 +160,24 @@ def test_commands_say_what_is_wrong(folder, tmp_path):
     assert "absent.npz does not exist" in run(
         "cluster", "assign", readings, "--model", tmp_path / "absent.npz", fails=PermanentError
     )
+
+
+def shown(store, kind, *options):
+    return json.loads(run("store", "show", "--kind", kind, "--store", store, *options, "--json").stdout)
+
+
+def test_profiles_clusters_and_segments_are_read_back_when_kept(folder, tmp_path):
+    store, clusters, network = tmp_path / "gridpact.db", tmp_path / "c.npz", tmp_path / "s.npz"
+    run("profile", "load", folder / "r.parquet", "--store", store, "--json", "-q")
+    kept = shown(store, "load_profile_daily", "--prosumer", "p3")["p3"]
+    assert kept["content"]["figures"]["days"] == DAYS and len(kept["content"]["curves"]) % 96 == 0
+    assert kept["source"].endswith("r.parquet") and kept["belief_time"].endswith("+00:00")
+    run("cluster", "fit", folder / "r.parquet", "--scale", "daily", "--model", clusters, "--json", "-q")
+    assigned = run("cluster", "assign", folder / "r.parquet", "--model", clusters, "--store", store, "--json")
+    by_prosumer = {row["prosumer"]: row["cluster"] for row in json.loads(assigned.stdout)["assigned"]}
+    assert {n: a["content"]["cluster"] for n, a in shown(store, "cluster").items()} == by_prosumer
+    run("cluster", "train", folder / "r.parquet", "--model", clusters, "--segmenter", network, "--json")
+    run("cluster", "segment", folder / "r.parquet", "--segmenter", network, "--store", store, "--json")
+    segments = shown(store, "segment")
+    assert len(segments) == 12 and 0 < segments["p0"]["content"]["probability"] <= 1
+    assert shown(store, "segment", "--known-at", "2016-01-01T00:00:00+00:00") == {}
