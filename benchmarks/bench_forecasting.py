@@ -109,9 +109,9 @@ def accuracy() -> None:
 
 
 CHOSEN = (
-    "version 1 compared half-life and situation weights of the ensemble, leaves and rows of the trees on the test period of "
-    "some rows, so these rows flatter them a little; what version 2 changed (power of the weights, intervals per lead that "
-    "follow their coverage, days like today) was chosen on September and October, trained until August"
+    "version 1 compared half-life and situation weights of the ensemble, leaves and rows of the trees on the test "
+    "period of some rows, so these rows flatter them a little; what version 2 changed (power of the weights, intervals "
+    "per lead that follow their coverage, days like today) was chosen on September and October, trained until August"
 )
 
 
