@@ -509,7 +509,7 @@ def test_audit_nets_overlapping_sessions(netted):
     checks = netted.audit()
     assert checks.mismatches == []
     sold = netted.events("TraderSettled")[0].args["outcome"]
-    assert (sold["injectedBrownWh"], sold["coveredWh"], sold["shortageWh"]) == (700, 300, 0)
+    assert (sold["injectedBrownWh"], sold["coveredWh"], sold["shortageWh"]) == (710, 290, 0)
 
 
 @pytest.mark.parametrize("name", ["coveredWh", "injectedBrownWh"])
