@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offchain.cli import market_rules
+from offchain.cli import market_batches, market_rules
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
@@ -235,3 +235,7 @@ def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
         "residual": session.residual,
         "matched": matched,
     }
+
+
+for command in market_batches.COMMANDS:
+    app.command()(command)

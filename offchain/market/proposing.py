@@ -117,17 +117,33 @@ def compute_outcomes(
     return Computed(outcomes, left)
 
 
-def session_outcomes(
-    suite: Suite, store: Store, sessions: Mapping[int, SessionRecord], session_id: int
-) -> tuple[Computed, dict[bytes, list[ProvenDay]]]:
-    """Outcomes by the readings of a store, and the metered days that they stand on."""
+def session_outcomes(suite: Suite, store: Store, sessions: Mapping[int, SessionRecord], session_id: int) -> Computed:
+    """Outcomes of a session by the readings of a store."""
+    connections = [record.connection_id for record in sessions[session_id].standing]
+    areas = _areas(suite, connections)
+    return compute_outcomes(sessions, session_id, areas, _days(suite, store, sessions[session_id]))
+
+
+def evidence(
+    suite: Suite, store: Store, sessions: Mapping[int, SessionRecord], session_id: int, connection_id: bytes
+) -> tuple[Window, list[ProvenDay]]:
+    """What a connection holds in the window of a session, and its metered days there."""
     session = sessions[session_id]
-    connections = [record.connection_id for record in session.standing]
+    area = _areas(suite, [connection_id])[connection_id]
+    window = session_window(sessions, session, connection_id, area)
+    days = _days(suite, store, session).get(connection_id, [])
+    return window, [proven for proven in days if _meets(proven, window)]
+
+
+def _areas(suite: Suite, connections: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Congestion point by connection."""
     found = suite.call_all([("GridRegistry", "connection", (connection_id,)) for connection_id in connections])
-    areas = {c: connection["congestionPointId"] for c, connection in zip(connections, found, strict=True)}
+    return {c: connection["congestionPointId"] for c, connection in zip(connections, found, strict=True)}
+
+
+def _days(suite: Suite, store: Store, session: SessionRecord) -> dict[bytes, list[ProvenDay]]:
     span = session.span
-    days = metered_days(suite, store, span.first_isp - MAX_DELIVERY_ISPS, span.end_isp + MAX_DELIVERY_ISPS)
-    return compute_outcomes(sessions, session_id, areas, days), days
+    return metered_days(suite, store, span.first_isp - MAX_DELIVERY_ISPS, span.end_isp + MAX_DELIVERY_ISPS)
 
 
 def differences(batch: OutcomeBatch, session: SessionRecord, computed: Computed) -> list[bytes]:
@@ -193,8 +209,8 @@ def answer(
 ) -> str:
     """Have the contract recompute a challenged outcome from what the connection holds and metered; what came of it."""
     positions = [held.as_argument() for held in window.held]
-    evidence = [proven.as_evidence() for proven in days if _meets(proven, window)]
-    arguments = (challenge_id, batch.outcomes[connection_id].as_argument(), positions, evidence)
+    meter_days = [proven.as_evidence() for proven in days]
+    arguments = (challenge_id, batch.outcomes[connection_id].as_argument(), positions, meter_days)
     receipt = suite.send(sender, CONTRACT, "answer", arguments)
     names = {event.name for event in suite.events(receipt)}
     return "fraud proven" if "FraudProven" in names else "challenge rejected"

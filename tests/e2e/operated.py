@@ -12,6 +12,9 @@ from offchain.market.terms import SessionTimes
 from offchain.pilot import PilotDay
 from offchain.pilot.trading import session_terms
 
+AT_150 = 40
+"""Tick of 0.150 token/kWh on the pilot's grid."""
+
 
 class Operated:
     """A chain with a finished enrolment, and commands that go to it."""

@@ -14,10 +14,7 @@ from offchain.market.orders import orders, pack_bundle
 from offchain.market.settlement import bundle_escrow
 from offchain.market.terms import EnergyType
 from offchain.pilot.trading import Trader, _fund
-from tests.e2e.operated import Operated
-
-AT_150 = 40
-"""Tick of 0.150 token/kWh on the pilot's grid."""
+from tests.e2e.operated import AT_150, Operated
 
 
 @pytest.fixture(scope="module")
