@@ -111,7 +111,6 @@ def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
         events, sessions = told()
         return proposing.take_part(suite, accounts[1], sessions[session_id], events)
 
-    # A day of age, or nobody would weigh anything.
     assert operated.json("draw", session_id, key=accounts[0])["done"] == "committed to a secret"
     assert take_part() == "committed to a secret"
     assert take_part() is None
