@@ -7,7 +7,8 @@ import numpy as np
 from offchain.domain.errors import DomainError
 
 SPIKE_FACTOR = 20.0
-STUCK_ISPS = 3 * 96
+ISPS_PER_DAY = 96
+STUCK_ISPS = 3 * ISPS_PER_DAY
 
 
 @dataclass
@@ -49,8 +50,8 @@ def clean(
 ) -> tuple[np.ndarray, CleaningReport]:
     """Take out what cannot be a reading, and name what looks odd.
 
-    Infinite values, values more than 20 times the 99.9th percentile of the series (a meter that counts wrong, not a
-    cold day), and negative ones where there cannot be any become missing. Constant runs of three days and more
+    Infinite values, values more than 20 times the peak that nine of ten days stay below (a meter that counts wrong,
+    not a cold day), and negative ones where there cannot be any become missing. Constant runs of three days and more
     are named, not changed.
 
     Parameters
@@ -78,18 +79,24 @@ def clean(
             below = series < 0
             series[below] = np.nan
             report.count(name, "negative, now missing", below.sum())
-        known = np.abs(series[~np.isnan(series)])
-        if known.size >= 96:
-            usual = np.quantile(known, 0.999) if known.size > 2_000 else np.median(known) * 10
+        usual = _usual_peak(np.abs(series))
+        if usual > 0:
             spikes = np.abs(series) > SPIKE_FACTOR * usual
-            if usual > 0:
-                series[spikes] = np.nan
-                report.count(name, "far beyond all others, now missing", spikes.sum())
+            series[spikes] = np.nan
+            report.count(name, "far beyond all others, now missing", spikes.sum())
         longest = _longest_constant_run(series)
         if longest >= STUCK_ISPS and np.nanmax(np.abs(series), initial=0) > 0:
             report.remark(name, f"{longest} ISPs in a row have the same value other than zero")
         report.missing[name] = int(np.isnan(series).sum())
     return cleaned, report
+
+
+def _usual_peak(size: np.ndarray) -> float:
+    """Highest value of a day, the one that nine of ten days with any consumption stay below; 0 without two days."""
+    days = size[: len(size) // ISPS_PER_DAY * ISPS_PER_DAY].reshape(-1, ISPS_PER_DAY)
+    peaks = np.nan_to_num(days).max(axis=1, initial=0.0)
+    peaks = peaks[peaks > 0]
+    return float(np.quantile(peaks, 0.9, method="lower")) if peaks.size > 1 else 0.0
 
 
 def _longest_constant_run(series: np.ndarray) -> int:
