@@ -1,7 +1,8 @@
 """The audit of bilateral trades and post-delivery pools: all in order when nothing was changed, every change named.
 
 Two pools told by the contracts themselves: one at the mid-market rate with trades (one cancelled, one after delivery),
-an import beyond the deposit, a missing reading and a member without report; one tick book with rationed sellers.
+an import beyond the deposit, a missing reading and a member without report; one tick book with rationed sellers. An
+auction took some of the same energy before.
 """
 
 from dataclasses import replace
@@ -12,9 +13,11 @@ from offchain.market.pool import Mechanism
 from offchain.market.pool_replay import replay_pools
 from tests.market.audited import AuditedWorld
 from tests.market.pooling import TERMS, PoolWorld, periods
+from tests.market.settling import position
 from tests.market.test_audit import dropped, flip, flipped, in_struct, more, other
-from tests.market.world import SOLAR, Trader
+from tests.market.world import BUY, SELL, SOLAR, Trader, bundle_of, price_tick
 
+AT = price_tick(120_000)
 STRANGER = Trader("stranger").address
 
 
@@ -37,6 +40,12 @@ def tell(world: AuditedPools) -> None:
     pool.register(pool.trade(seller, buyer, (1_000, 500, 0, 0), 150_555))
     pool.cancel(pool.register(pool.trade(seller, buyer, (1, 1, 1, 1))))
     pool.register(pool.trade(silent, buyer, (0, 0, 0, 700), -1_000))
+    session = world.open()
+    auctioned = {seller: bundle_of((0, SELL, AT, 300)), buyer: bundle_of((0, BUY, AT, 300))}
+    for trader, bundle in auctioned.items():
+        session.submit(trader, bundle)
+    session.run_auction()
+    held = {trader: [position(session, bundle)] for trader, bundle in auctioned.items()}
     world.evm.now = TERMS.delivery_end + 1
     pool.register(pool.trade(green, thirsty, (0, 300, 0, 0), energy_type=1))
     missing = periods(0, 500, 0, 2_000)
@@ -50,17 +59,20 @@ def tell(world: AuditedPools) -> None:
     evidence = world.anchor(pool, readings)
     positions = {}
     for member in readings:
-        positions[member] = pool.report(member, evidence[member])
-    packed = {member: book.report(member, evidence[member]) for member in (seller, buyer, green)}
+        positions[member] = pool.report(member, evidence[member], positions=held.get(member, ()))
+    packed = {
+        member: book.report(member, evidence[member], positions=held.get(member, ()))
+        for member in (seller, buyer, green)
+    }
     book.clear()
     book.fix_prices()
-    for member, position in packed.items():
-        book.claim(member, position)
+    for member, reported in packed.items():
+        book.claim(member, reported)
     book.close()
     pool.end_reports()
     prices = pool.fix_prices()["prices"]
-    for member, position in positions.items():
-        pool.claim(member, position, prices)
+    for member, reported in positions.items():
+        pool.claim(member, reported, prices)
     pool.settle_unreported(silent)
     pool.close()
 
@@ -119,6 +131,10 @@ CHANGES = {
     "trade: cancellation left out": (dropped("TradeCancelled"), "credit of a member"),
     "report: position": (flipped("PositionReported", "position"), "position of a member"),
     "report: credit": (more("PositionReported", "credit"), "credit of a member"),
+    "report: sold in an auction": (
+        lambda w: w.changed("BundleSubmitted", bundle=bundle_of((0, SELL, AT, 299))),
+        "position of a member",
+    ),
     "report: left out": (dropped("PositionReported"), "prices of a pool"),
     "report: of the book": (at_book("PositionReported", "credit", 1), "payout of a member"),
     "clearing": (more("PeriodCleared", "result", 1 << 180), "result of period"),
