@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offchain.cli import market_batches, market_rules
+from offchain.cli import market_batches, market_pool, market_rules
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Sessions of the energy market.", no_args_is_help=True)
 
 app.add_typer(market_rules.app, name="rules")
+app.add_typer(market_pool.app, name="pool")
 
 SessionArgument = Annotated[int, typer.Argument(help="Number of the session.", min=1)]
 

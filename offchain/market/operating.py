@@ -146,7 +146,7 @@ def settle_bundles(
     now = suite.chain.block()["timestamp"]
     ready, left = [], []
     for record, window in _windows(suite, sessions, session_id, records):
-        days = _covering(metered.get(record.connection_id, ()), window)
+        days = covering_days(metered.get(record.connection_id, ()), window)
         if days and window.is_final and now >= window.end_seconds:
             ready.append((record, window, ([proven.as_evidence() for proven in days],)))
         else:
@@ -191,7 +191,7 @@ def _windows(
     ]
 
 
-def _covering(days: Sequence[ProvenDay], window: Window) -> list[ProvenDay]:
+def covering_days(days: Sequence[ProvenDay], window: Window) -> list[ProvenDay]:
     """Days that meet a window; none when they do not cover it."""
     found, covered_to = [], window.first_isp
     for proven in days:
