@@ -1,10 +1,10 @@
 """A signer as a process of its own that speaks the eth1 API of Web3Signer.
 
-``GET /upcheck`` answers ``OK``, ``GET /api/v1/eth1/publicKeys`` the public keys. ``POST /api/v1/eth1/sign/{public key}``
-with ``{"data": "0x..."}`` answers the signature of the keccak-256 of the data as hex text: r, s, v (27 or 28); 404 for a
-key that it has not, 400 for data that are no hex.
+``GET /upcheck`` answers ``OK``, ``GET /api/v1/eth1/publicKeys`` the public keys. ``POST /api/v1/eth1/sign/{key}`` with
+``{"data": "0x..."}`` answers the signature of the keccak-256 of the data as hex text: r, s, v (27 or 28); 404 for a key
+that it has not, 400 for data that are no hex.
 
-Usage: ``python remote_signer.py PORT_FILE KEY_FILE...``; each key file holds 32 bytes in hex. Its port goes to the file.
+Usage: ``python remote_signer.py PORT_FILE KEY_FILE...``; each key file has 32 bytes in hex, the port goes to its file.
 """
 
 import json
