@@ -1,0 +1,193 @@
+"""What docs/operations gives to an engineer works: site file of the guide, systemd unit, container file.
+
+unit: systemd takes every line of it; its command, with its paths moved, runs the daemon until SIGTERM
+container file: every source is there, its packages are pinned, its health check and entry point work; long: its RUN
+steps in a fresh virtual environment
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+import venv
+from pathlib import Path
+
+import pytest
+
+from offchain.chain.anvil import Anvil
+from oracles.config import load_site
+from tests.oracles.siteworld import deploy, write_site
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = ROOT / "docs" / "operations"
+UNIT = OPERATIONS / "gridpact-oracle@.service"
+INSTALLED = "/opt/gridpact/bin/gridpact"
+
+OPTIONS = {
+    "Unit": {"Description", "Wants", "After", "StartLimitIntervalSec"},
+    "Service": {
+        *("Type", "User", "Group", "WorkingDirectory", "ExecStart", "LoadCredentialEncrypted", "Restart", "RestartSec"),
+        *(
+            "TimeoutStopSec",
+            "KillSignal",
+            "ReadWritePaths",
+            "ProtectSystem",
+            "ProtectHome",
+            "PrivateTmp",
+            "PrivateDevices",
+        ),
+        *("NoNewPrivileges", "CapabilityBoundingSet", "RestrictAddressFamilies", "LockPersonality", "UMask"),
+    },
+    "Install": {"WantedBy"},
+}
+"""Where each option belongs, from systemd.unit(5), systemd.service(5) and systemd.exec(5)."""
+
+
+def unit_lines():
+    """(section, option, value) of every line."""
+    section, found = "", []
+    for line in UNIT.read_text().splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = header[1]
+        elif line and not line.startswith("#"):
+            option, value = line.split("=", 1)
+            found.append((section, option, value))
+    return found
+
+
+def test_unit_has_only_options_that_systemd_knows(tmp_path):
+    unknown = [(section, option) for section, option, _ in unit_lines() if option not in OPTIONS.get(section, ())]
+    assert unknown == []
+    if shutil.which("systemd-analyze") is None:
+        return  # what is above holds everywhere; where systemd is, it decides
+    text = UNIT.read_text()
+    assert INSTALLED in text
+    (tmp_path / UNIT.name).write_text(text.replace(INSTALLED, sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / UNIT.name)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_until_healthy(port, process):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+                return json.loads(response.read())
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"not healthy, {process.poll()}")
+
+
+def instructions():
+    """(instruction, rest) of every line of the container file."""
+    lines = (OPERATIONS / "Containerfile").read_text().splitlines()
+    return [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#")]
+
+
+def only(name):
+    (value,) = [rest for instruction, rest in instructions() if instruction == name]
+    return value
+
+
+def test_unit_and_container_run_the_daemon_until_they_are_told_to_stop(tmp_path):
+    settings = {option: value for _, option, value in unit_lines()}
+    command = shlex.split(settings["ExecStart"])
+    entry = json.loads(only("ENTRYPOINT"))
+    assert (command[0], entry[0]) == (INSTALLED, "gridpact")
+    assert command[1:-1] == entry[1:-1] == ["oracle", "run", "--config"]
+    assert (settings["KillSignal"], only("STOPSIGNAL")) == ("SIGTERM", "SIGTERM")
+    program = [sys.executable, "-m", "offchain.cli.main"]
+    with Anvil() as node:
+        deploy(node, tmp_path)
+        path, port = write_site(tmp_path, [node.url]), free_port()
+        path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
+        moved = str(tmp_path / command[-1].replace("%i", "site").removeprefix("/etc/gridpact/"))
+        process = subprocess.Popen(
+            [*program, *command[1:-1], moved],
+            cwd=tmp_path,
+            stderr=subprocess.DEVNULL,
+            umask=int(settings["UMask"], 8),
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        try:
+            assert wait_until_healthy(port, process)["ok"]
+            check = json.loads(only("HEALTHCHECK").split(" CMD ")[1])
+            check = [sys.executable, *(part.replace("127.0.0.1:8787", f"127.0.0.1:{port}") for part in check[1:])]
+            assert subprocess.run(check, timeout=60).returncode == 0
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(int(settings["TimeoutStopSec"])) == 0
+        assert subprocess.run(check, timeout=60, stderr=subprocess.DEVNULL).returncode != 0
+        assert (tmp_path / "site.db").stat().st_mode & 0o077 == 0
+
+
+def test_container_file_copies_what_is_there_and_installs_what_is_pinned():
+    sources = [part for name, rest in instructions() if name == "COPY" for part in rest.split()[:-1]]
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {project["readme"], *project["license-files"], "pyproject.toml", "constraints.txt"} <= set(sources)
+    (extras,) = [m[1] for name, rest in instructions() if name == "RUN" if (m := re.search(r"/src\[(.*?)\]", rest))]
+    wanted = project["dependencies"] + [r for e in extras.split(",") for r in project["optional-dependencies"][e]]
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    assert {re.split(r"[\[<>=]", requirement)[0].lower() for requirement in wanted} <= pinned
+
+
+def test_guide_has_a_site_file_that_is_read(tmp_path):
+    (text,) = re.findall(r"## site\.toml\n\n```toml\n(.*?)```", (OPERATIONS / "oracle.md").read_text(), re.DOTALL)
+    (tmp_path / "site.toml").write_text(text)
+    site = load_site(tmp_path / "site.toml")
+    assert [device.kind for device in site.device] == ["modbus"]
+
+
+@pytest.mark.long
+def test_run_steps_of_the_container_file_install_the_daemon_when_the_machine_is_bare(tmp_path):
+    """In a virtual environment instead of an image: the same commands, with their paths moved."""
+    source = tmp_path / "src"
+    source.mkdir()
+    for name, rest in instructions():
+        if name != "COPY":
+            continue
+        *parts, target = rest.split()
+        for part in parts:
+            moved = tmp_path / target.lstrip("/") / ("" if target.endswith("/") else ".")
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, moved, dirs_exist_ok=True)
+            else:
+                shutil.copy(ROOT / part, moved)
+    venv.create(tmp_path / "venv", with_pip=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["PATH"] = f"{tmp_path / 'venv' / 'bin'}:{environment['PATH']}"
+    for name, rest in instructions():
+        if name == "RUN" and not rest.startswith("useradd"):
+            step = re.sub(r"(?<![\w.])/src\b", str(source), rest)
+            subprocess.run(step, shell=True, check=True, cwd=tmp_path, env=environment, timeout=1_500)
+    program, *arguments = json.loads(only("ENTRYPOINT"))
+    done = subprocess.run(
+        [program, *arguments[:-1], str(tmp_path / "none.toml")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "none.toml: No such file" in done.stderr
