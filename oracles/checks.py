@@ -12,7 +12,7 @@ from offchain.chain.signers import sign_preimage
 from offchain.domain.errors import FlexError
 from offchain.store import open_store
 from oracles.clock import SystemClock, unix
-from oracles.config import ConfigError, SiteConfig, load_site
+from oracles.config import ConfigError, SiteConfig, load_site, meters_of
 from oracles.keys import SiteKeys, open_operator, too_open, try_signer
 from oracles.registration import METER_OPERATOR, NOBODY, look_up, objections
 from oracles.wiring import open_devices
@@ -42,25 +42,36 @@ def check_site(path: Path, progress: Callable[[str], None] = lambda _: None) -> 
     findings = [Finding(True, "configuration", f"{path}: {len(site.meter)} meters, {len(site.device)} devices")]
     for name, check in (("keys", _keys), ("store", _store), ("chain", _chain), ("devices", _devices)):
         progress(name)
-        try:
-            findings += check(site)
-        except FlexError as error:
-            findings.append(Finding(False, name, error.message, error.hint))
+        findings += _tried(name, check, site)
     return findings
+
+
+def _tried(subject: str, check: Callable[..., list[Finding]], *arguments: object) -> list[Finding]:
+    """Findings of one check; what ends it is a finding too, and the checks after it go on."""
+    try:
+        return check(*arguments)
+    except FlexError as error:
+        return [Finding(False, subject, error.message, error.hint)]
 
 
 def _keys(site: SiteConfig) -> list[Finding]:
-    operator = open_operator(site.operator)
-    sign_preimage(operator, b"gridpact oracle check")
-    keys = SiteKeys(site)
-    findings = [Finding(True, "keys", f"operator {operator.address}, {len(keys.addresses)} device keys")]
-    findings += _remote_keys(site)
+    findings = _tried("operator key", _operator_key, site)
+    findings += _tried("device keys", _device_keys, site)
     files = [key for key in (site.operator.key, site.gateway, *(m.key for m in site.meter)) if key is not None]
     paths = [path for key in files for path in (key.keystore, key.password.file) if path is not None]
-    findings += [
+    return findings + [
         Finding(False, "keys", f"{path} can be read by others", f"chmod 600 {path}") for path in too_open(paths)
     ]
-    return findings
+
+
+def _operator_key(site: SiteConfig) -> list[Finding]:
+    operator = open_operator(site.operator)
+    sign_preimage(operator, b"gridpact oracle check")
+    return [Finding(True, "operator key", operator.address)]
+
+
+def _device_keys(site: SiteConfig) -> list[Finding]:
+    return [Finding(True, "device keys", f"of {len(SiteKeys(site).addresses)} meters"), *_remote_keys(site)]
 
 
 def _remote_keys(site: SiteConfig) -> list[Finding]:
@@ -72,7 +83,7 @@ def _remote_keys(site: SiteConfig) -> list[Finding]:
             try:
                 try_signer(meter.signer)
             except FlexError as error:
-                findings.append(Finding(False, "keys", f"meter {short}: {error.message}", error.hint))
+                findings.append(Finding(False, "device keys", f"meter {short}: {error.message}", error.hint))
     return findings
 
 
@@ -98,7 +109,9 @@ def _chain(site: SiteConfig) -> list[Finding]:
         findings.append(Finding(True, "chain", f"{url}: chain {chain.chain_id}, block {chain.block_number()}"))
         suite = suite or found
     if suite is not None:
-        findings += _clock(suite) + _operator(site, suite) + _meters(site, suite)
+        findings += _clock(suite)
+        findings += _tried("operator", _operator, site, suite)
+        findings += _tried("meters", _meters, site, suite)
     return findings
 
 
@@ -160,14 +173,26 @@ def _meters(site: SiteConfig, suite: Suite) -> list[Finding]:
 
 
 def _devices(site: SiteConfig) -> list[Finding]:
-    return asyncio.run(_probe_all(site))
+    findings = []
+    for number, device in enumerate(site.device, start=1):
+        alone = site.model_copy(update={"device": (device,)})
+        findings += _tried(f"device {number}:{device.kind}", asyncio.run, _probe_all(alone, number))
+    if not any(device.kind == "ngsi" for device in site.device):  # its mapping names them
+        read = set().union(*(meters_of(device) for device in site.device))
+        findings += [
+            Finding(False, f"meter {meter.meter_id.hex()[:12]}", "no device reads it", "add its [[device]]")
+            for meter in site.meter
+            if meter.meter_id not in read
+        ]
+    return findings
 
 
-async def _probe_all(site: SiteConfig) -> list[Finding]:
+async def _probe_all(site: SiteConfig, number: int) -> list[Finding]:
+    """Ask one device, and all meters behind it, who they are."""
     findings = []
     async with open_devices(site, SystemClock()) as devices:
         named = {f"meter {meter_id.hex()[:12]}": source for meter_id, source in devices.meters.items()}
-        named |= {f"source {name}": source for name, source in devices.events.items()}
+        named |= {f"device {number}:{name.split(':')[1]}": source for name, source in devices.events.items()}
         for name, source in named.items():
             try:
                 said = await source.probe()

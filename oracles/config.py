@@ -7,6 +7,8 @@ paths are relative to the file. Every problem is told in one line with file, lin
 import re
 import tomllib
 from datetime import datetime
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -270,19 +272,47 @@ class SiteConfig(_Model):
     @model_validator(mode="after")
     def _fits_together(self) -> "SiteConfig":
         ids = [meter.meter_id for meter in self.meter]
-        if twice := {meter_id.hex() for meter_id in ids if ids.count(meter_id) > 1}:
-            raise ValueError(f"meter {min(twice)} is listed twice")
-        for device in self.device:
-            meter_id = getattr(device, "meter_id", None)
-            if meter_id is not None and meter_id not in ids:
-                raise ValueError(f"device names meter {meter_id.hex()}, which no [[meter]] describes")
-        if self.gateway is None and any(m.signer is None and m.key is None for m in self.meter):
-            raise ValueError("no [gateway] key, and meters without a key of their own")
+        for number, meter_id in enumerate(ids, start=1):
+            if (first := ids.index(meter_id) + 1) < number:
+                raise ValueError(f"meter.{number}.meter_id: {meter_id.hex()} is listed twice, first as meter.{first}")
+        polled: dict[bytes, int] = {}
+        for number, device in enumerate(self.device, start=1):
+            for meter_id in meters_of(device) - set(ids):
+                raise ValueError(f"device.{number}: names meter {meter_id.hex()}, which no [[meter]] describes")
+            if not isinstance(device, PolledDevice) or device.meter_id is None:
+                continue
+            if (first := polled.setdefault(device.meter_id, number)) < number:
+                raise ValueError(f"device.{number}.meter_id: the meter is read by device.{first} already")
+        for number, meter in enumerate(self.meter, start=1):
+            if self.gateway is None and meter.signer is None and meter.key is None:
+                raise ValueError(f"meter.{number}: no [gateway] signs for it, and it has no key or signer of its own")
         return self
 
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
+
+
+@cache
+def _field_names() -> frozenset[str]:
+    """Names of all fields that a site file can have."""
+    schema = SiteConfig.model_json_schema()
+    parts = (schema, *schema["$defs"].values())
+    return frozenset(name for part in parts for name in part.get("properties", ()))
+
+
+def meters_of(device: BaseModel) -> set[bytes]:
+    """Meters that a device names, however deep in its entry."""
+    found: set[bytes] = set()
+    for name, value in device:
+        for entry in value if isinstance(value, tuple) else (value,):
+            if isinstance(entry, BaseModel):
+                found |= meters_of(entry)
+            elif name == "meter_id" and entry is not None:
+                found.add(entry)
+            elif name == "meters":
+                found |= set(entry.values())
+    return found
 
 
 def load_site(path: Path) -> SiteConfig:
@@ -310,21 +340,48 @@ def load_site(path: Path) -> SiteConfig:
         raise ConfigError([_problem(path, text, error) for error in exc.errors(include_url=False)]) from exc
 
 
-_HINTS = {
-    "extra_forbidden": "no such field; check its spelling",
-    "missing": "this field is needed",
-    "union_tag_not_found": "give the kind of the device",
-}
+_SECRET = 'a secret never stands in this file; write { file = "..." } or { env = "..." }'
+_NAMED = re.compile(r"((?:meter|device)\.\d+(?:\.\w+)*): ")
+"""Entry that a validator of the whole file names, with the numbers that people count."""
 
 
 def _problem(path: Path, text: str, error: Any) -> str:
     location = [part for part in error["loc"] if not (isinstance(part, str) and part in KINDS)]
-    field = ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "file"
     words = error["msg"].removeprefix("Value error, ")
-    hint = _HINTS.get(error["type"], "")
+    if not location and (named := _NAMED.match(words)):
+        location = [int(part) - 1 if part.isdigit() else part for part in named[1].split(".")]
+        words = words.removeprefix(named[0])
+    field = ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "file"
+    words = _in_words(error, location) or f"{words[0].lower()}{words[1:]}"
     line = line_of(text, location)
     where = f"{path}:{line}" if line else f"{path}"
-    return f"{where}: {field}: {words[0].lower()}{words[1:]}" + (f" ({hint})" if hint else "")
+    return f"{where}: {field}: {words}"
+
+
+def _in_words(error: Any, location: list[str | int]) -> str | None:
+    """What is wrong and what to do, where the words of the library do not say it."""
+    kind, last = error["type"], str(location[-1]) if location else ""
+    if kind == "missing":
+        table = {"meter": "[[meter]]", "chain": "[chain]", "operator": "[operator.key]"}.get(last, "")
+        return (
+            f"field required (add {table})" if table and len(location) == 1 else "field required (this field is needed)"
+        )
+    if kind == "extra_forbidden":
+        near = get_close_matches(last, _field_names(), n=1)
+        return f"no such field (did you mean {near[0]}?)" if near else "no such field (check its spelling)"
+    if kind == "union_tag_not_found":
+        return f"the kind of the device is missing (one of {', '.join(KINDS)})"
+    if kind == "union_tag_invalid":
+        given = error["ctx"]["tag"]
+        near = get_close_matches(given, KINDS, n=1)
+        return (
+            f"no kind of device {given!r} ("
+            + (f"did you mean {near[0]}?" if near else f"one of {', '.join(KINDS)}")
+            + ")"
+        )
+    if kind in ("model_type", "model_attributes_type") and last in ("password", "token", "secret"):
+        return _SECRET
+    return None
 
 
 def line_of(text: str, location: list[str | int]) -> int | None:
@@ -350,4 +407,6 @@ def line_of(text: str, location: list[str | int]) -> int | None:
             continue
         if len(here) > best_depth and here == location[: len(here)]:
             best, best_depth = number, len(here)
+        elif best is None and location and here[: len(location)] == location:
+            best = number  # a table or field below it
     return best

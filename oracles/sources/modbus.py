@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pymodbus import FramerType
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.constants import ExcCodes
@@ -310,6 +310,15 @@ class ModbusDeviceConfig(BaseModel, extra="forbid", frozen=True):
     telemetry_every_s: float | None = Field(default=None, ge=0.5, le=900)
     timeout_s: float = Field(default=1.0, gt=0, le=60)
     connections: int | None = Field(default=None, ge=1, le=16)
+
+    @field_validator("map")
+    @classmethod
+    def _is_a_map(cls, value: str) -> str:
+        try:
+            load_register_map(value)
+        except PermanentError as exc:
+            raise ValueError(str(exc)) from exc
+        return value
 
     @model_validator(mode="after")
     def _has_a_purpose(self) -> "ModbusDeviceConfig":

@@ -47,6 +47,21 @@ meter_id = "0x2222222222222222222222222222222222222222222222222222222222222222"
 """
 
 
+SIGNER = f"""\
+[operator.signer]
+url = "https://signer.example"
+public_key = "{"ab" * 64}"
+
+[gateway]"""
+STREAMING = {
+    "mqtt": """host = "b"\nclient_id = "x"\nsmx = [{ prefix = "a/SMX", device_id = "d", meter_id = "METER" }]""",
+    "mqtt, steered": """host = "b"\nclient_id = "x"\nsteered = [{ topic = "a", meter_id = "METER" }]""",
+    "ocpp": """port = 9000\nsessions_file = "o.db"\ncharge_points = [{ id = "CP1", device_id = "e", """
+    """password = { env = "X" }, meters = { 1 = "METER" } }]""",
+    "csv": """path = "day.csv"\nmapping = "terni"\nmeters = { IT01 = "METER" }""",
+}
+
+
 @pytest.fixture
 def read(tmp_path):
     def read(text):
@@ -72,19 +87,44 @@ def test_load_site_reads_everything_when_the_file_is_good(read, tmp_path):
     [
         ("chain_id = 31337", 'chain_id = "main"', "site.toml:7: chain.chain_id: input should be a valid integer"),
         ("max_export_w = 0", "max_export_w = -1", "site.toml:27: meter.2.max_export_w: input should be greater than"),
-        ("unit_id = 2", "unit = 2", "site.toml:38: device.2.unit: extra inputs are not permitted (no such field"),
+        ("unit_id = 2", "unit = 2", "site.toml:38: device.2.unit: no such field (did you mean unit_id?)"),
         ('name = "terni"\n', "", "site.toml: name: field required (this field is needed)"),
-        ('kind = "modbus"\nhost = "192.0.2.10"\nunit_id = 2', 'kind = "modbuss"', "site.toml:35: device.2: input tag"),
+        (
+            'kind = "modbus"\nhost = "192.0.2.10"\nunit_id = 2',
+            'kind = "modbuss"',
+            "site.toml:35: device.2: no kind of device 'modbuss' (did you",
+        ),
         (
             'password = { env = "OPERATOR_PASSWORD" }',
             'password = "hunter2"',
-            "site.toml:12: operator.key.password: input",
+            "site.toml:12: operator.key.password: a secret never stands in this file; write { file",
         ),
         ("Europe/Rome", "Rome", "site.toml:2: time_zone: no time zone 'Rome', for example Europe/Rome"),
         ("01-31T00:00:00+01:00", "01-31T00:00:00", "meter.1: in_service_from without time zone"),
         ("01-31T00:00:00+01:00", "01-31T00:07:00+01:00", "meter.1: in_service_from is not on a quarter hour"),
         ("chain_id = 31337", "chain_id = = 1", "site.toml:7: not TOML"),
         ("0x2222", "0x222", "meter.2.meter_id: a meter id"),
+        ("[gateway]", "[gatway]", "site.toml:14: gatway: no such field (did you mean gateway?)"),
+        (
+            '[gateway]\nkeystore = "gateway.json"\npassword = { file = "gateway.password" }\n',
+            "",
+            "site.toml:15: meter.1: no [g",
+        ),
+        (
+            "2222" * 16,
+            "1111" * 16,
+            "site.toml:25: meter.2.meter_id: " + "1111" * 16 + " is listed twice, first as meter.1",
+        ),
+        ("unit_id = 2", 'unit_id = 2\nmap = "abb_b24"', "site.toml:39: device.2.map: register map"),
+        (
+            'kind = "modbus"\nhost = "192.0.2.10"\nunit_id = 2',
+            "",
+            "device.2: the kind of the device is missing (one of",
+        ),
+        (GOOD[GOOD.index("[chain]") : GOOD.index("[operator")], "", "site.toml: chain: field required (add [chain])"),
+        (GOOD[GOOD.index("[[meter]]") :], "", "site.toml: meter: field required (add [[meter]])"),
+        ("max_export_w = 0", "max_export_kw = 0", "meter.2.max_export_kw: no such field (did you mean max_export_w?)"),
+        ("[gateway]", SIGNER, "site.toml:10: operator: give either a key or a signer"),
         ('"https://node.example/rpc"', '"node.example"', "chain.endpoints: 'node.example' is not an http(s) address"),
     ],
 )
@@ -106,6 +146,20 @@ def test_load_site_refuses_a_device_when_no_meter_is_described(read):
     last = GOOD.rindex("2222" * 16)
     with pytest.raises(ConfigError, match=r"which no \[\[meter\]\] describes"):
         read(GOOD[:last] + "3333" * 16 + GOOD[last + 64 :])
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_load_site_refuses_a_stream_when_no_meter_is_described(read, name):
+    entry = GOOD + f'\n[[device]]\nkind = "{name.split(",")[0]}"\n' + STREAMING[name]
+    assert len(read(entry.replace("METER", "11" * 32)).device) == 3
+    with pytest.raises(ConfigError, match=r"site.toml:41: device.3: names meter 3333.*no \[\[meter\]\] describes"):
+        read(entry.replace("METER", "33" * 32))
+
+
+def test_load_site_refuses_a_meter_when_two_devices_read_it(read):
+    last = GOOD.rindex("2222" * 16)
+    with pytest.raises(ConfigError, match=r"site.toml:39: device.2.meter_id: the meter is read by device.1 already"):
+        read(GOOD[:last] + "1111" * 16 + GOOD[last + 64 :])
 
 
 def test_load_site_says_so_when_the_file_is_not_there(tmp_path):

@@ -140,7 +140,9 @@ def test_check_names_the_fault_when_a_signer_is_not_as_it_should_be(tmp_path, op
         for name in ("operator.json", "gateway.json", "password"):
             (tmp_path / name).chmod(0o600)
         return [
-            f.text for f in check_site(tmp_path / "site.toml") if not f.ok and f.subject in ("keys", "configuration")
+            f.text
+            for f in check_site(tmp_path / "site.toml")
+            if not f.ok and f.subject in ("operator key", "device keys", "configuration")
         ]
 
     (tmp_path / "deployment.json").write_text("{}")

@@ -145,9 +145,9 @@ def test_check_is_content_when_all_is_registered(registered):
     [
         ('kind = "modbus"', 'kind = "modbuss"', "wrong.toml:"),
         ("chain_id = 31337", "chain_id = 5", "expected chain"),
-        ("port = 0", "prot = 0", "no such field"),
         ('serial = "GP00000000000001"', 'serial = "GP00000000000009"', "another meter was installed"),
         ('file = "password"', 'file = "passwort"', "cannot be read"),
+        ("port = 0", "prot = 0", "did you mean port?"),
         ("unit_id = 2\n", "unit_id = 99\n", "unit 99: device failure"),
     ],
 )
@@ -159,6 +159,32 @@ def test_check_names_the_fault_when_something_is_wrong(registered, old, new, say
     done = oracle(folder, "check", "--config", "wrong.toml")
     assert done.returncode == 1
     assert says in done.stdout
+
+
+def test_check_goes_on_and_names_each_fault_when_several_things_are_wrong(registered):
+    _, folder, _ = registered
+    text = (folder / "site.toml").read_text()
+    first = text.index("[[device]]")
+    second = text.index("[[device]]", first + 1)
+    text = text[:first] + text[second:]  # nobody reads the first meter
+    text = text.replace('keystore = "operator.json"', 'keystore = "none.json"')
+    text += (
+        '[[device]]\nkind = "csv"\npath = "none.csv"\nmapping = "ternii"\nmeters = { IT01 = "%s" }\n'
+        % METER_IDS[1].hex()
+    )
+    text += '[[device]]\nkind = "mqtt"\nhost = "127.0.0.1"\nport = 9\nclient_id = "x"\n'
+    text += 'steered = [{ topic = "a", meter_id = "%s" }]\n' % METER_IDS[2].hex()
+    (folder / "wrong.toml").write_text(text)
+    done = oracle(folder, "check", "--config", "wrong.toml", "--json")
+    wrong = {finding["subject"]: finding["text"] for finding in json.loads(done.stdout) if not finding["ok"]}
+    assert wrong.keys() == {
+        *("operator key", "operator", "meters", "device 6:csv", "device 7:mqtt"),
+        f"meter {METER_IDS[0].hex()[:12]}",
+    }
+    assert "none.json" in wrong["operator key"]
+    assert "ternii" in wrong["device 6:csv"]
+    assert wrong["device 7:mqtt"] == "mqtt 127.0.0.1:9: connection refused"
+    assert wrong[f"meter {METER_IDS[0].hex()[:12]}"] == "no device reads it"
 
 
 def test_check_warns_when_others_may_read_a_key(registered):
