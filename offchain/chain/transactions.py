@@ -235,7 +235,7 @@ class TransactionQueue:
                 mined = next((r for a in tried if (r := receipts.get(a.tx_hash)) is not None), None)
                 if mined is not None:
                     self._displaced_once.discard(transaction.id)
-                    if head - int(mined["blockNumber"], 16) >= self._confirmations:
+                    if head - int(mined["blockNumber"], 16) >= self._confirmations and self._is_of_the_chain(mined):
                         self._finish(transaction, mined)
                         final += 1
                 elif final_nonce > transaction.nonce:
@@ -296,6 +296,11 @@ class TransactionQueue:
             connection.execute(reopened.values(status=TransactionStatus.OPEN))
             if self._vanished is not None:
                 self._vanished(connection, tried)
+
+    def _is_of_the_chain(self, receipt: dict[str, Any]) -> bool:
+        """Whether a receipt is of the block that the chain has in its place; a node may answer from another branch."""
+        block = self.chain.request("eth_getBlockByNumber", receipt["blockNumber"], False)
+        return block is not None and block["hash"] == receipt["blockHash"]
 
     def _finish(self, transaction: QueuedTransaction, receipt: dict[str, Any]) -> None:
         ok = int(receipt["status"], 16) == 1

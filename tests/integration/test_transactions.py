@@ -231,6 +231,16 @@ def test_advance_does_no_harm_when_a_node_is_behind_or_of_another_branch(
     assert (states(queue), pings(chain, sender)) == ([CONFIRMED, CONFIRMED], [0, 1])
 
 
+def test_advance_believes_no_receipt_when_its_block_is_not_of_the_chain(queue, chain, monkeypatch):
+    chain.request("evm_setAutomine", False)
+    sent = queue.submit("a", ping(1))
+    mined = {"blockNumber": "0x1", "blockHash": "0x" + "ee" * 32, "status": "0x1", "transactionHash": sent.tx_hash}
+    monkeypatch.setattr(queue, "_look", lambda _: (chain.block_number() + 9, 0, {sent.tx_hash: mined}))
+    assert (queue.advance(), queue.by_key("a").status) == (0, OPEN)
+    mined["blockHash"] = chain.request("eth_getBlockByNumber", "0x1", False)["hash"]
+    assert (queue.advance(), queue.by_key("a").status) == (1, CONFIRMED)
+
+
 def test_advance_takes_a_new_nonce_when_another_program_used_it_and_that_is_final(queue, chain, sender):
     chain.request("evm_setAutomine", False)
     sent = queue.submit("a", ping(1))

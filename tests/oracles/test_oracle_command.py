@@ -168,12 +168,19 @@ def test_check_goes_on_and_names_each_fault_when_several_things_are_wrong(regist
     second = text.index("[[device]]", first + 1)
     text = text[:first] + text[second:]  # nobody reads the first meter
     text = text.replace('keystore = "operator.json"', 'keystore = "none.json"')
-    text += (
-        '[[device]]\nkind = "csv"\npath = "none.csv"\nmapping = "ternii"\nmeters = { IT01 = "%s" }\n'
-        % METER_IDS[1].hex()
-    )
-    text += '[[device]]\nkind = "mqtt"\nhost = "127.0.0.1"\nport = 9\nclient_id = "x"\n'
-    text += 'steered = [{ topic = "a", meter_id = "%s" }]\n' % METER_IDS[2].hex()
+    text += f"""
+[[device]]
+kind = "csv"
+path = "none.csv"
+mapping = "ternii"
+meters = {{ IT01 = "{METER_IDS[1].hex()}" }}
+[[device]]
+kind = "mqtt"
+host = "127.0.0.1"
+port = 9
+client_id = "x"
+steered = [{{ topic = "a", meter_id = "{METER_IDS[2].hex()}" }}]
+"""
     (folder / "wrong.toml").write_text(text)
     done = oracle(folder, "check", "--config", "wrong.toml", "--json")
     wrong = {finding["subject"]: finding["text"] for finding in json.loads(done.stdout) if not finding["ok"]}
