@@ -103,7 +103,9 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 matchedWh;
         /// Bit p: the book of product p changed.
         uint256 products;
-        TickBook.Totals taken;
+        /// Sums over the orders that stay, and over the fills of the others.
+        TickBook.Totals totals;
+        TickBook.Fills fills;
         uint256 escrow;
         uint256 fee;
         uint256 released;
@@ -226,7 +228,9 @@ contract EnergyMarket is IEnergyMarket, Module {
         bytes calldata previous,
         bytes calldata bundle
     ) private returns (uint16 sequence) {
-        uint256 word = _words[connectionId][auction.lane];
+        uint256 lane = auction.lane;
+        mapping(uint256 lane => uint256) storage words = _words[connectionId];
+        uint256 word = words[lane];
         if (uint32(word >> SESSION_SHIFT) != sessionId) {
             if (word & (PLACED | SETTLED) == PLACED) revert NotSettledYet(uint32(word >> SESSION_SHIFT), connectionId);
             word = 0;
@@ -235,7 +239,9 @@ contract EnergyMarket is IEnergyMarket, Module {
         else if (word & PLACED != 0) revert BundleMismatch(sessionId, connectionId, _hashOf(word));
         uint256 newHash = bundle.length == 0 ? 0 : _hash(bundle);
         if (newHash == word & HASH_MASK) revert NothingToChange(sessionId, connectionId);
-        return _store(auction, sessionId, connectionId, word, newHash);
+        word = _changed(word, sessionId, connectionId, newHash);
+        words[lane] = word;
+        return _sequenceOf(word);
     }
 
     /// @return freed Escrow of `previous`.
@@ -272,21 +278,19 @@ contract EnergyMarket is IEnergyMarket, Module {
         return _escrow(auction, totals);
     }
 
-    /// Keeps what stands from now on; `newHash` zero: nothing.
-    function _store(
-        Auction storage auction,
+    /// Word of what stands from now on; `newHash` zero: nothing.
+    function _changed(
+        uint256 word,
         uint64 sessionId,
         bytes32 connectionId,
-        uint256 word,
         uint256 newHash
-    ) private returns (uint16 sequence) {
-        sequence = _sequenceOf(word);
+    ) private pure returns (uint256) {
+        uint256 sequence = _sequenceOf(word);
         if (sequence == type(uint16).max) revert SequenceExhausted(sessionId, connectionId);
         unchecked {
-            ++sequence;
+            word = newHash | (uint256(sessionId) << SESSION_SHIFT) | ((sequence + 1) << SEQUENCE_SHIFT);
         }
-        word = newHash | (uint256(sessionId) << SESSION_SHIFT) | (uint256(sequence) << SEQUENCE_SHIFT);
-        _words[connectionId][auction.lane] = newHash == 0 ? word : word | PLACED;
+        return newHash == 0 ? word : word | PLACED;
     }
 
     function _escrow(Auction storage auction, TickBook.Totals memory totals) private view returns (uint256) {
@@ -294,7 +298,8 @@ contract EnergyMarket is IEnergyMarket, Module {
     }
 
     function _feeAndGuarantee(Auction storage auction, uint256 buyWh, uint256 sellWh) private view returns (uint256) {
-        return Money.costUp(buyWh + sellWh, auction.feeRate) + Money.costUp(sellWh, auction.guaranteeRate);
+        uint256 fee = Money.costUp(buyWh + sellWh, auction.feeRate);
+        return sellWh == 0 ? fee : fee + Money.costUp(sellWh, auction.guaranteeRate);
     }
 
     // ------------------------------------------------------------------ clearing
@@ -379,9 +384,18 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 newHash;
         if (rejected.left.length == 0) --auction.openBundles;
         else newHash = uint256(keccak256(rejected.left)) & HASH_MASK;
-        uint16 sequence = _store(auction, sessionId, connectionId, word, newHash);
+        word = _changed(word, sessionId, connectionId, newHash);
+        _words[connectionId][auction.lane] = word;
         _clearingHouse.release(potLockId(sessionId), owner, rejected.released);
-        emit MatchRejected(sessionId, connectionId, sequence, positions, rejected.left, rejected.fee, rejected.escrow);
+        emit MatchRejected(
+            sessionId,
+            connectionId,
+            _sequenceOf(word),
+            positions,
+            rejected.left,
+            rejected.fee,
+            rejected.escrow
+        );
     }
 
     /// Takes rejected orders off the book.
@@ -395,20 +409,34 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 orders = TickBook.count(bundle);
         if (orders < MAX_ORDERS && positions >> orders != 0) revert NotMatched(Math.log2(positions));
         rejected.left = _without(bundle, positions);
+        rejected.fills = _noFills(grid);
+        rejected.totals = TickBook.totalsOf(grid, bundle);
+        uint256 escrowBefore = _escrow(auction, rejected.totals);
         for (uint256 i = 0; i < orders; ++i) {
             if ((positions >> i) & 1 == 0) continue;
-            rejected.matchedWh += _requireMatched(auction, grid, bundle, i);
-            rejected.products |= 1 << auction.book.removeAt(grid, bundle, i, rejected.taken);
+            uint256 start = i * TickBook.ORDER_BYTES;
+            uint256 filledWh = _takeOrder(auction, grid, bundle[start:start + TickBook.ORDER_BYTES], rejected);
+            if (filledWh == 0) revert NotMatched(i);
+            rejected.matchedWh += filledWh;
         }
-        TickBook.Totals memory totals = TickBook.totalsOf(grid, bundle);
-        uint256 escrowBefore = _escrow(auction, totals);
-        totals.cost -= rejected.taken.cost;
-        totals.buyWh -= rejected.taken.buyWh;
-        totals.sellWh -= rejected.taken.sellWh;
-        rejected.escrow = _escrow(auction, totals);
+        rejected.escrow = _escrow(auction, rejected.totals);
         uint256 freed = escrowBefore - rejected.escrow;
         rejected.fee = Math.min(Money.costUp(rejected.matchedWh, auction.rejectionFeeRate), freed);
         rejected.released = freed - rejected.fee;
+    }
+
+    function _takeOrder(
+        Auction storage auction,
+        TickBook.Grid memory grid,
+        bytes calldata order,
+        Rejection memory rejected
+    ) private returns (uint256 filledWh) {
+        filledWh = auction.book.addFills(grid, order, rejected.fills);
+        rejected.products |= 1 << auction.book.removeAt(grid, order, 0);
+        TickBook.Totals memory taken = TickBook.totalsOf(grid, order);
+        rejected.totals.cost -= taken.cost;
+        rejected.totals.buyWh -= taken.buyWh;
+        rejected.totals.sellWh -= taken.sellWh;
     }
 
     /// The bundle without the orders at some positions.
@@ -426,16 +454,6 @@ contract EnergyMarket is IEnergyMarket, Module {
         assembly ("memory-safe") {
             mstore(left, end)
         }
-    }
-
-    function _requireMatched(
-        Auction storage auction,
-        TickBook.Grid memory grid,
-        bytes calldata bundle,
-        uint256 position
-    ) private view returns (uint256 filledWh) {
-        (, , filledWh, ) = auction.book.fillAt(grid, bundle, position);
-        if (filledWh == 0) revert NotMatched(position);
     }
 
     /// @inheritdoc IEnergyMarket
@@ -477,13 +495,32 @@ contract EnergyMarket is IEnergyMarket, Module {
     /// @inheritdoc IEnergyMarket
     function claim(uint64 sessionId, bytes32 connectionId, bytes calldata bundle) external {
         Auction storage auction = _final(sessionId);
-        uint256 word = _wordOf(auction, sessionId, connectionId);
-        _requireStands(word, sessionId, connectionId, bundle);
+        uint256 word = _claim(auction, sessionId, connectionId, bundle);
         if (word & SETTLED != 0) revert AlreadySettled(sessionId, connectionId);
         if (word & CLAIMED != 0) revert AlreadyClaimed(sessionId, connectionId);
+    }
+
+    /// @inheritdoc IEnergyMarket
+    function claimAll(uint64 sessionId, Claim[] calldata claims) external {
+        Auction storage auction = _final(sessionId);
+        for (uint256 i = 0; i < claims.length; ++i) {
+            _claim(auction, sessionId, claims[i].connectionId, claims[i].bundle);
+        }
+    }
+
+    /// Does nothing when it was claimed or settled.
+    /// @return word As it was.
+    function _claim(
+        Auction storage auction,
+        uint64 sessionId,
+        bytes32 connectionId,
+        bytes calldata bundle
+    ) private returns (uint256 word) {
+        word = _wordOf(auction, sessionId, connectionId);
+        _requireStands(word, sessionId, connectionId, bundle);
+        if (word & (CLAIMED | SETTLED) != 0) return word;
         _words[connectionId][auction.lane] = word | CLAIMED;
-        uint256 needed = _neededFor(auction, _fills(auction, bundle));
-        _release(auction, sessionId, connectionId, bundle, needed);
+        _release(auction, sessionId, connectionId, bundle, _neededFor(auction, _fills(auction, bundle)));
     }
 
     /// @inheritdoc IEnergyMarket
@@ -544,48 +581,34 @@ contract EnergyMarket is IEnergyMarket, Module {
         emit BundleClaimed(sessionId, connectionId, released, needed);
     }
 
-    function _fills(Auction storage auction, bytes calldata bundle) private view returns (Fills memory fills) {
+    /// Relies on a bundle that stands, or was checked.
+    function _fills(Auction storage auction, bytes calldata bundle) private view returns (Fills memory) {
         TickBook.Grid memory grid = auction.book.gridOf();
-        uint256 products = grid.periodCount;
-        fills = Fills(new uint256[](products), new uint256[](products), new int256[](products));
-        uint256 orders = TickBook.count(bundle);
-        for (uint256 i = 0; i < orders; ++i) _addFill(fills, auction, grid, bundle, i);
+        TickBook.Fills memory sums = _noFills(grid);
+        auction.book.addFills(grid, bundle, sums);
+        return Fills(sums.boughtWh, sums.soldWh, sums.prices);
     }
 
-    function _addFill(
-        Fills memory fills,
-        Auction storage auction,
-        TickBook.Grid memory grid,
-        bytes calldata bundle,
-        uint256 position
-    ) private view {
-        (uint256 product, bool sell, uint256 filledWh, uint256 packed) = auction.book.fillAt(grid, bundle, position);
-        if (filledWh == 0) return;
-        int256 price = TickBook.clearingPrice(grid, packed);
-        // fills.boughtWh[product] or fills.soldWh[product] += filledWh; fills.prices[product] = price;
-        // {TickBook.fillAt} checked the product, sums of 256 orders stay below 2^40.
-        assembly ("memory-safe") {
-            let offset := add(0x20, shl(5, product))
-            let sum := add(mload(add(fills, shl(5, sell))), offset)
-            mstore(sum, add(mload(sum), filledWh))
-            mstore(add(mload(add(fills, 0x40)), offset), price)
-        }
+    function _noFills(TickBook.Grid memory grid) private pure returns (TickBook.Fills memory) {
+        uint256 products = grid.periodCount;
+        return TickBook.Fills(new uint256[](products), new uint256[](products), new int256[](products));
     }
 
     /// Escrow that final fills need, the formula of the escrow over fills at clearing prices.
     function _neededFor(Auction storage auction, Fills memory fills) private view returns (uint256 needed) {
-        uint256 products = fills.prices.length;
         uint256 boughtWh;
         uint256 soldWh;
         // As Money.costUp for each product without its checks: fills below 2^40, prices below 2^64.
         assembly ("memory-safe") {
+            let allBought := mload(fills)
+            let allSold := mload(add(fills, 0x20))
             for {
-                let offset := shl(5, products)
+                let offset := shl(5, mload(allBought))
             } offset {
                 offset := sub(offset, 0x20)
             } {
-                let bought := mload(add(mload(fills), offset))
-                let sold := mload(add(mload(add(fills, 0x20)), offset))
+                let bought := mload(add(allBought, offset))
+                let sold := mload(add(allSold, offset))
                 if or(bought, sold) {
                     boughtWh := add(boughtWh, bought)
                     soldWh := add(soldWh, sold)
@@ -646,7 +669,9 @@ contract EnergyMarket is IEnergyMarket, Module {
 
     /// @inheritdoc IEnergyMarket
     function fillsOf(uint64 sessionId, bytes calldata bundle) external view returns (Fills memory) {
-        return _fills(_known(sessionId), bundle);
+        Auction storage auction = _known(sessionId);
+        TickBook.totalsOf(auction.book.gridOf(), bundle); // checks the orders
+        return _fills(auction, bundle);
     }
 
     /// @inheritdoc IEnergyMarket

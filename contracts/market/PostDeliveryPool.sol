@@ -340,14 +340,22 @@ contract PostDeliveryPool is IPostDeliveryPool, Module {
         TickBook.Book storage book = _books[poolId];
         TickBook.Grid memory grid = book.gridOf();
         int256 retail = _terms[poolId].retailPrice;
-        uint256 orders = TickBook.count(position);
-        for (uint256 i = 0; i < orders; ++i) {
-            (, , , uint256 energyWh) = TickBook.orderAt(grid, position, i);
-            (, bool sell, uint256 filledWh, uint256 packed) = book.fillAt(grid, position, i);
-            int256 amount = filledWh == 0 ? int256(0) : int256(filledWh) * TickBook.clearingPrice(grid, packed);
-            amount += int256(energyWh - filledWh) * (sell ? surplusPrice : retail);
-            money += sell ? amount : -amount;
+        uint256 periods = grid.periodCount;
+        TickBook.Totals memory left = TickBook.totalsOf(grid, position);
+        TickBook.Fills memory fills = TickBook.Fills(
+            new uint256[](periods),
+            new uint256[](periods),
+            new int256[](periods)
+        );
+        book.addFills(grid, position, fills);
+        for (uint256 period = 0; period < periods; ++period) {
+            uint256 bought = fills.boughtWh[period];
+            uint256 sold = fills.soldWh[period];
+            money += (int256(sold) - int256(bought)) * fills.prices[period];
+            left.buyWh -= bought;
+            left.sellWh -= sold;
         }
+        money += int256(left.sellWh) * surplusPrice - int256(left.buyWh) * retail;
     }
 
     function _settle(uint64 poolId, bytes32 connectionId, Member storage member, uint256 credit, int256 net) private {

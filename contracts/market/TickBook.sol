@@ -11,17 +11,18 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 ///
 /// @dev **Grid.** `price(tick) = basePrice + tick * priceStep`, micro-token per kWh, signed, 0 <= tick < tickCount.
 ///
-/// **Levels.** The quantities of a tick lie in one slot, which two neighbouring delivery periods share, so that a
-/// trader with one limit price for many hours touches half as many slots:
+/// **Levels.** The quantities of one side of a tick lie in a slot that four neighbouring delivery periods share, so
+/// that a trader with one limit price for many hours touches a quarter as many slots:
 ///
-///   bits       field            unit   bound
-///   0 .. 63    demand, period 2k      Wh  2^64 - 1, checked
-///   64 .. 127  supply, period 2k      Wh  2^64 - 1, checked
-///   128 .. 191 demand, period 2k + 1  Wh  2^64 - 1, checked
-///   192 .. 255 supply, period 2k + 1  Wh  2^64 - 1, checked         sum 256
+///   bits       field                       unit   bound
+///   0 .. 63    demand or supply, period 4k      Wh  2^64 - 1, checked
+///   64 .. 127  the same side, period 4k + 1     Wh  2^64 - 1, checked
+///   128 .. 191 the same side, period 4k + 2     Wh  2^64 - 1, checked
+///   192 .. 255 the same side, period 4k + 3     Wh  2^64 - 1, checked         sum 256
 ///
-/// **Bitmaps.** Per period 16 words of 256 ticks; a bit is set while either side of its tick is not zero. Above them
-/// 16 bits a period, one for each word that is not zero; 16 periods share a slot of these.
+/// **Bitmaps.** Per period and side 16 words of 256 ticks; a bit is set while the side has a quantity at its tick. Above
+/// them 16 bits, one for each word that is not zero; eight periods share a slot of these. Sides are numbered
+/// 2 * period for demand, 2 * period + 1 for supply.
 ///
 /// **Bundles.** 8 bytes an order, big endian, at byte 8i:
 ///
@@ -72,16 +73,17 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 /// Worked, price 0.20: sellers of 100, 100 and 100 Wh at a, 200 Wh left for them: n / m = 200 / 300, 66 Wh each,
 /// residual 2 Wh. At -0.20 they pay: 67 Wh each, residual -1 Wh.
 ///
-/// **Walk.** One pointer climbs from the lowest tick and absorbs supply, one descends from the highest and absorbs
-/// demand; the side with less absorbed goes on, supply on a tie. They end on the same tick, so every occupied tick is
-/// read once (a tick with both sides perhaps twice, the second time warm). When they meet:
+/// **Walk.** One pointer climbs over the ticks with supply, from the lowest, and absorbs it; one descends over the ticks
+/// with demand, from the highest. The side with less absorbed goes on, supply on a tie, until its next tick lies beyond
+/// the other pointer. Every level is read at most once, and none that is not needed. When they end:
 /// - demand was only absorbed while less than supply, so the last tick with absorbed demand is b;
 /// - supply was absorbed while not more than demand, so the last tick with absorbed supply is a, unless what was
-///   absorbed before it equals D already: then it was not needed, is c, and the one before it is a;
-/// - ticks that the climbing pointer passed with demand are below b, the highest of them is d. (The descending pointer
-///   can still reach its tick t only when supply at t was absorbed; then a = b = t and d = t changes nothing.)
-/// Gas: about 57,000 once, 2,800 a tick, 2,500 for each further bitmap word of 256 ticks; the same for any number of
-/// orders.
+///   absorbed before it equals D already: then it was not needed, is c, and the one before it is a. It is not above b:
+///   the descending pointer never passes it;
+/// - when both sides are equal, the next tick with supply is above b, or there is none;
+/// - d is the next bit of the demand below b.
+/// Gas: about 57,000 once, 2,700 a tick that is read, 2,200 for each further bitmap word of 256 ticks; the same for any
+/// number of orders.
 ///
 /// **What the caller sees to.** Who may place and remove which bundle (the book knows sums, not owners), that escrow is
 /// held, and that a stored result is not used once its book changed: clear again. The book itself refuses changes while
@@ -100,6 +102,15 @@ library TickBook {
     uint256 private constant LANE = 0xffffffffffffffff;
     uint256 private constant TICK_MASK = 0xfff;
     uint256 private constant RESERVED = 0x00fe000000000000;
+    /// @dev From the first slot of a book to `words`, `levels` and `results`.
+    uint256 private constant WORDS_OFFSET = 33;
+    uint256 private constant LEVELS_OFFSET = 8225;
+    uint256 private constant RESULTS_OFFSET = 532513;
+    // Four orders side by side, 64 bits each: lowest bits, highest bits, quantities, tick and reserved bits moved down.
+    uint256 private constant ONES = 0x0000000000000001000000000000000100000000000000010000000000000001;
+    uint256 private constant HIGHS = 0x8000000000000000800000000000000080000000000000008000000000000000;
+    uint256 private constant QUANTITIES = 0x00000000ffffffff00000000ffffffff00000000ffffffff00000000ffffffff;
+    uint256 private constant TICKS = 0x0000000000feffff0000000000feffff0000000000feffff0000000000feffff;
 
     enum Class {
         /// Never cleared.
@@ -126,8 +137,9 @@ library TickBook {
         uint32 minQuantityWh;
         /// Periods whose clearing was begun and not finished.
         uint16 unfinished;
-        uint256[MAX_PERIODS / 16] summaries;
-        uint256[16][MAX_PERIODS] words;
+        uint256[MAX_PERIODS / 8] summaries;
+        uint256[16][2 * MAX_PERIODS] words;
+        /// Array 2k is the demand of periods 4k .. 4k + 3, array 2k + 1 their supply.
         uint256[MAX_TICKS][MAX_PERIODS / 2] levels;
         uint256[MAX_PERIODS] results;
         uint256[MAX_PERIODS] cursors;
@@ -151,35 +163,34 @@ library TickBook {
         uint256 sellEnd;
     }
 
+    /// Sums over the fills of a bundle, by period.
+    struct Fills {
+        uint256[] boughtWh;
+        uint256[] soldWh;
+        /// Clearing prices, micro-token per kWh; zero without meaning where nothing is filled.
+        int256[] prices;
+    }
+
     /// Where a clearing stands. Packed in storage, between the calls of a clearing that takes several: in this order
-    /// from bit 0, the sums 80 bits each, the ticks 16 each; sum 256.
+    /// from bit 0, the sums 80 bits each, the ticks 16 each; sum 208. Never zero: at first `high` is not.
     struct Cursor {
         /// Absorbed so far, Wh; at most MAX_TICKS lanes, below 2^76.
         uint256 supplyWh;
         uint256 demandWh;
-        /// Lowest tick that the climbing pointer has not passed.
+        /// One more than the last tick with absorbed supply; zero: none yet.
         uint256 low;
-        /// Lowest tick that the descending pointer has passed, MAX_TICKS at first; zero: no clearing under way.
+        /// Last tick with absorbed demand, MAX_TICKS: none yet.
         uint256 high;
-        /// Last tick with absorbed supply, and the one before it.
-        uint256 sellTick;
-        uint256 priorSellTick;
-        /// Last tick with absorbed demand.
-        uint256 buyTick;
-        /// Highest tick that the climbing pointer passed and that has demand.
-        uint256 bidBelow;
+        /// `low` before the last tick with absorbed supply.
+        uint256 priorLow;
     }
 
-    /// Bits of the bitmaps that the two pointers have not reached.
+    /// Bits of a bitmap that a pointer has not reached.
     struct Ahead {
-        /// Word that the climbing pointer is in, and words above it.
-        uint256 upIndex;
-        uint256 upBits;
-        uint256 upWords;
-        /// Word that the descending pointer is in, and words below it.
-        uint256 downIndex;
-        uint256 downBits;
-        uint256 downWords;
+        /// Word that the pointer is in, what is left of it, and the words beyond.
+        uint256 index;
+        uint256 bits;
+        uint256 words;
     }
 
     /// Result of a period. Packed in storage from bit 0: class 4, lowTick 12, highTick 12, sellTick 12, buyTick 12,
@@ -292,43 +303,123 @@ library TickBook {
     }
 
     /// @notice Adds the orders of a bundle to their books.
-    /// @dev Neighbouring orders of one slot are stored together.
     function place(Book storage book, bytes calldata bundle) internal returns (Totals memory totals) {
-        totals = totalsOf(changeableGrid(book), bundle);
-        uint256[MAX_TICKS][MAX_PERIODS / 2] storage levels = book.levels;
-        uint256 orders = bundle.length / ORDER_BYTES;
-        uint256 slot;
-        uint256 level;
-        for (uint256 i = 0; i < orders;) {
-            uint256 word;
-            uint256 shift;
-            uint256 present;
-            bool vacant;
-            assembly ("memory-safe") {
-                // {totalsOf} checked the order; {_laneOf} written out.
-                word := shr(192, calldataload(add(bundle.offset, shl(3, i))))
-                let next := add(levels.slot, or(shl(12, shr(57, word)), and(shr(32, word), TICK_MASK)))
-                if iszero(eq(next, slot)) {
-                    if slot {
-                        sstore(slot, level)
-                    }
-                    slot := next
-                    level := sload(slot)
-                }
-                let pair := shl(7, and(shr(56, word), 1))
-                vacant := iszero(shl(128, shr(pair, level)))
-                shift := or(pair, shl(6, and(shr(48, word), 1)))
-                present := and(shr(shift, level), LANE)
-                level := add(level, shl(shift, and(word, 0xffffffff)))
-            }
-            unchecked {
-                if (present + uint32(word) > LANE) revert TickFull(i, present, uint32(word));
-                if (vacant) _occupy(book, word >> 56, uint16(word >> 32));
-                ++i;
-            }
-        }
+        Grid memory grid = changeableGrid(book);
+        _check(grid, bundle, totals);
+        uint256 end;
         assembly ("memory-safe") {
+            end := add(bundle.offset, bundle.length)
+        }
+        uint256 stop = _placeEach(book, grid, totals, end - bundle.length, end);
+        if (stop != end) {
+            uint256 position = (stop + bundle.length - end) / ORDER_BYTES;
+            (uint256 period, bool sell, uint256 tick, uint256 quantityWh) = orderAt(grid, bundle, position);
+            revert TickFull(position, _laneOf(book, period, sell, tick), quantityWh);
+        }
+    }
+
+    /// Adds checked orders that lie in calldata from `start` to `end`, with their cost and the last period of a sale to
+    /// `totals`. In assembly, as it is what most transactions of a market pay for; {orderAt}, {worstCaseCost} and {_laneOf}
+    /// are written out. Neighbouring orders of one slot are stored together.
+    /// @return at `end`, or where the order begins whose lane is too full for it: the caller reverts.
+    function _placeEach(
+        Book storage book,
+        Grid memory grid,
+        Totals memory totals,
+        uint256 start,
+        uint256 end
+    ) private returns (uint256 at) {
+        assembly ("memory-safe") {
+            at := start
+            let slot := 0
+            let level := 0
+            for {} lt(at, end) {
+                at := add(at, 8)
+            } {
+                let word := shr(192, calldataload(at))
+                let tick := and(shr(32, word), 0xffff)
+                {
+                    // Period / 4 and side above the tick.
+                    let next := or(and(shr(45, word), 0x7e000), or(and(shr(36, word), 0x1000), tick))
+                    next := add(add(book.slot, LEVELS_OFFSET), next)
+                    if iszero(eq(next, slot)) {
+                        if slot {
+                            sstore(slot, level)
+                        }
+                        slot := next
+                        level := sload(slot)
+                    }
+                }
+                {
+                    let shift := and(shr(50, word), 0xc0)
+                    let presentWh := and(shr(shift, level), LANE)
+                    if iszero(presentWh) {
+                        // The tick becomes occupied on this side; sides are numbered period * 2 + side.
+                        let side := or(shl(1, shr(56, word)), and(shr(48, word), 1))
+                        let bits := add(add(book.slot, WORDS_OFFSET), or(shl(4, side), shr(8, tick)))
+                        if iszero(sload(bits)) {
+                            let summary := add(add(book.slot, 1), shr(4, side))
+                            sstore(summary, or(sload(summary), shl(or(shl(4, and(side, 15)), shr(8, tick)), 1)))
+                        }
+                        sstore(bits, or(sload(bits), shl(and(tick, 0xff), 1)))
+                    }
+                    if gt(add(presentWh, and(word, 0xffffffff)), LANE) {
+                        break
+                    }
+                    level := add(level, shl(shift, and(word, 0xffffffff)))
+                }
+                // basePrice and priceStep are the first two fields of the grid.
+                let price := add(mload(grid), mul(tick, mload(add(grid, 0x20))))
+                if and(shr(48, word), 1) {
+                    price := sub(0, price)
+                    if iszero(lt(shr(56, word), mload(add(totals, 0x60)))) {
+                        mstore(add(totals, 0x60), add(shr(56, word), 1)) // sellEnd
+                    }
+                }
+                if sgt(price, 0) {
+                    mstore(totals, add(mload(totals), div(add(mul(and(word, 0xffffffff), price), 999), 1000)))
+                }
+            }
             sstore(slot, level)
+        }
+    }
+
+    /// Checks the bounds of all orders and adds up their quantities by side, four orders at a time.
+    /// @dev In a lane of 64 bits whose highest bit is set, x - y clears it exactly when the rest of x is below y.
+    function _check(Grid memory grid, bytes calldata bundle, Totals memory totals) private pure {
+        uint256 orders = count(bundle);
+        uint256 bad;
+        assembly ("memory-safe") {
+            // tickCount, periodCount and minQuantityWh are the third to the fifth field of the grid.
+            let ticks := or(mul(mload(add(grid, 0x40)), ONES), HIGHS)
+            let periods := or(mul(mload(add(grid, 0x60)), ONES), HIGHS)
+            let least := mul(mload(add(grid, 0x80)), ONES)
+            let allWh := 0
+            let soldWh := 0
+            // The first group is what does not fill four.
+            let size := add(and(sub(orders, 1), 3), 1)
+            let at := bundle.offset
+            for {} orders {} {
+                let unused := sub(256, shl(6, size))
+                let four := shr(unused, calldataload(at))
+                // With the side masked out, reserved bits stand above the tick.
+                let good := sub(ticks, add(and(shr(32, four), TICKS), ONES))
+                good := and(good, sub(periods, add(and(shr(56, four), mul(ONES, 0xff)), ONES)))
+                let wh := and(four, QUANTITIES)
+                good := and(good, sub(or(wh, HIGHS), least))
+                bad := or(bad, and(not(good), shr(unused, HIGHS)))
+                allWh := add(allWh, wh)
+                soldWh := add(soldWh, and(wh, mul(and(shr(48, four), ONES), 0xffffffff)))
+                at := add(at, shl(3, size))
+                orders := sub(orders, size)
+                size := 4
+            }
+            // Digits to the base 2^64 add up modulo 2^64 - 1.
+            mstore(add(totals, 0x20), mod(sub(allWh, soldWh), LANE)) // buyWh
+            mstore(add(totals, 0x40), mod(soldWh, LANE)) // sellWh
+        }
+        if (bad != 0) {
+            for (uint256 i = 0; ; ++i) orderAt(grid, bundle, i); // reverts at the first that breaks a bound
         }
     }
 
@@ -336,91 +427,53 @@ library TickBook {
     /// @return totals As {place} returned them.
     function remove(Book storage book, bytes calldata bundle) internal returns (Totals memory totals) {
         Grid memory grid = changeableGrid(book);
-        uint256 orders = count(bundle);
+        totals = totalsOf(grid, bundle);
+        uint256 orders = bundle.length / ORDER_BYTES;
         unchecked {
-            for (uint256 i = 0; i < orders; ++i) removeAt(book, grid, bundle, i, totals);
+            for (uint256 i = 0; i < orders; ++i) removeAt(book, grid, bundle, i);
         }
     }
 
     /// @notice Takes one order of a bundle that {place} added off its book: a rejected match. Relies on
     /// `position < count(bundle)` and on a grid that {changeableGrid} gave.
-    /// @param totals The order is added to these.
     /// @return period Its book, which has to be cleared again.
     function removeAt(
         Book storage book,
         Grid memory grid,
         bytes calldata bundle,
-        uint256 position,
-        Totals memory totals
+        uint256 position
     ) internal returns (uint256 period) {
         bool sell;
         uint256 tick;
         uint256 quantityWh;
         (period, sell, tick, quantityWh) = orderAt(grid, bundle, position);
         _subtract(book, position, period, sell, tick, quantityWh);
-        _count(totals, grid, period, sell, tick, quantityWh);
     }
 
-    /// @notice Sums over the orders of a bundle that need not be in the book, each of them checked.
-    /// @dev {orderAt} and {worstCaseCost} written out: half of the computation of an order otherwise.
+    /// @notice Sums over the orders of a bundle that need not be in the book, each of them checked; without `sellEnd`.
     function totalsOf(Grid memory grid, bytes calldata bundle) internal pure returns (Totals memory totals) {
-        uint256 orders = count(bundle);
-        uint256 bad = orders;
+        _check(grid, bundle, totals);
         assembly ("memory-safe") {
+            // {worstCaseCost} written out: half of the computation of an order otherwise.
+            let base := mload(grid)
+            let step := mload(add(grid, 0x20))
             let cost := 0
+            let end := add(bundle.offset, bundle.length)
             for {
-                let i := 0
-            } lt(i, orders) {
-                i := add(i, 1)
+                let at := bundle.offset
+            } lt(at, end) {
+                at := add(at, 8)
             } {
-                let word := shr(192, calldataload(add(bundle.offset, shl(3, i))))
-                let tick := and(shr(32, word), 0xffff)
-                let quantityWh := and(word, 0xffffffff)
-                // tickCount, periodCount and minQuantityWh are the third to the fifth field of the grid.
-                let valid := and(lt(tick, mload(add(grid, 0x40))), lt(shr(56, word), mload(add(grid, 0x60))))
-                if iszero(and(valid, iszero(or(and(word, RESERVED), lt(quantityWh, mload(add(grid, 0x80))))))) {
-                    bad := i
-                    break
-                }
-                let price := add(mload(grid), mul(tick, mload(add(grid, 0x20))))
-                let sell := and(shr(48, word), 1)
-                if sell {
+                let word := shr(192, calldataload(at))
+                let price := add(base, mul(and(shr(32, word), 0xffff), step))
+                if and(shr(48, word), 1) {
                     price := sub(0, price)
-                    if iszero(lt(shr(56, word), mload(add(totals, 0x60)))) {
-                        mstore(add(totals, 0x60), add(shr(56, word), 1)) // sellEnd
-                    }
                 }
                 if sgt(price, 0) {
-                    cost := add(cost, div(add(mul(quantityWh, price), 999), 1000))
+                    cost := add(cost, div(add(mul(and(word, 0xffffffff), price), 999), 1000))
                 }
-                let side := add(totals, add(0x20, shl(5, sell))) // buyWh or sellWh
-                mstore(side, add(mload(side), quantityWh))
             }
             mstore(totals, cost)
-        }
-        if (bad != orders) _refuse(grid, bundle, bad);
-    }
-
-    /// Adds an order to sums. Fields of the memory structs by their place: the third of the computation of an order.
-    function _count(
-        Totals memory totals,
-        Grid memory grid,
-        uint256 period,
-        bool sell,
-        uint256 tick,
-        uint256 quantityWh
-    ) private pure {
-        uint256 cost = worstCaseCost(priceOf(grid, tick), quantityWh, sell);
-        assembly ("memory-safe") {
-            mstore(totals, add(mload(totals), cost))
-            let side := add(totals, add(0x20, shl(5, sell))) // buyWh or sellWh
-            mstore(side, add(mload(side), quantityWh))
-            if sell {
-                let sellEnd := add(totals, 0x60)
-                if iszero(lt(period, mload(sellEnd))) {
-                    mstore(sellEnd, add(period, 1))
-                }
-            }
         }
     }
 
@@ -452,62 +505,65 @@ library TickBook {
         return unpack(grid, book.results[period]);
     }
 
-    /// @notice What each order of a bundle gets, Wh, from the stored results of its periods.
-    function fills(Book storage book, bytes calldata bundle) internal view returns (uint256[] memory filledWh) {
-        Grid memory grid = gridOf(book);
-        filledWh = new uint256[](count(bundle));
-        for (uint256 i = 0; i < filledWh.length; ++i) (, , filledWh[i], ) = fillAt(book, grid, bundle, i);
-    }
-
-    /// @notice What the order at a position of a bundle gets. Relies on `position < count(bundle)`.
-    /// @return period Its delivery period.
-    /// @return sell Its side.
-    /// @return filledWh Filled quantity, Wh.
-    /// @return packed Stored result of its period, which {unpack} opens.
-    function fillAt(
+    /// @notice Adds what the orders of a bundle get, by the stored results, to sums by period.
+    /// @dev Relies on orders that {place} or {totalsOf} checked, and on arrays of `periodCount` elements.
+    /// @return filledWh All that was added, Wh.
+    function addFills(
         Book storage book,
         Grid memory grid,
         bytes calldata bundle,
-        uint256 position
-    ) internal view returns (uint256 period, bool sell, uint256 filledWh, uint256 packed) {
-        uint256[MAX_PERIODS] storage results = book.results;
-        bool valid;
+        Fills memory fills
+    ) internal view returns (uint256 filledWh) {
+        uint256 left = bundle.length;
         assembly ("memory-safe") {
-            // {orderAt} written out.
-            let word := shr(192, calldataload(add(bundle.offset, shl(3, position))))
-            let tick := and(shr(32, word), 0xffff)
-            period := shr(56, word)
-            sell := and(shr(48, word), 1)
-            filledWh := and(word, 0xffffffff)
-            valid := and(lt(tick, mload(add(grid, 0x40))), lt(period, mload(add(grid, 0x60))))
-            valid := and(valid, iszero(or(and(word, RESERVED), lt(filledWh, mload(add(grid, 0x80))))))
-            packed := sload(add(results.slot, period))
-            let class := and(packed, 0xf)
-            let last := and(shr(sub(40, mul(12, sell)), packed), TICK_MASK) // sellTick or buyTick
-            switch eq(tick, last)
-            case 0 {
-                if xor(lt(tick, last), sell) {
-                    filledWh := 0
+            for {} left {
+                left := sub(left, 8)
+            } {
+                // {orderAt} written out.
+                let word := shr(192, calldataload(sub(add(bundle.offset, bundle.length), left)))
+                let packed := sload(add(add(book.slot, RESULTS_OFFSET), shr(56, word)))
+                if iszero(packed) {
+                    break
                 }
-            }
-            default {
-                // MarginalBuyer, or MarginalSeller
-                if eq(class, sub(3, sell)) {
-                    // basePrice and priceStep are the first two fields of the grid.
-                    let price := add(mload(grid), mul(tick, mload(add(grid, 0x20))))
-                    let pays := eq(sell, slt(price, 0))
-                    // Below 2^96 + 2^64; the denominator is not zero in these classes.
-                    let denominator := and(shr(116, packed), LANE)
-                    filledWh := mul(filledWh, and(shr(52, packed), LANE))
-                    filledWh := div(add(filledWh, mul(sub(denominator, 1), pays)), denominator)
+                let tick := and(shr(32, word), 0xffff)
+                let sell := and(shr(48, word), 1)
+                let wh := and(word, 0xffffffff)
+                let last := and(shr(sub(40, mul(12, sell)), packed), TICK_MASK) // sellTick or buyTick
+                switch eq(tick, last)
+                case 0 {
+                    if xor(lt(tick, last), sell) {
+                        wh := 0
+                    }
                 }
-            }
-            if eq(class, 1) {
-                filledWh := 0 // None
+                default {
+                    // MarginalBuyer, or MarginalSeller
+                    if eq(and(packed, 0xf), sub(3, sell)) {
+                        // basePrice and priceStep are the first two fields of the grid. Who pays gets a Wh rounded up.
+                        let pays := eq(sell, slt(add(mload(grid), mul(tick, mload(add(grid, 0x20)))), 0))
+                        // Below 2^96 + 2^64; the denominator is not zero in these classes.
+                        let denominator := and(shr(116, packed), LANE)
+                        wh := mul(wh, and(shr(52, packed), LANE))
+                        wh := div(add(wh, mul(sub(denominator, 1), pays)), denominator)
+                    }
+                }
+                // Class None is a word of its own.
+                if eq(packed, 1) {
+                    wh := 0
+                }
+                if wh {
+                    filledWh := add(filledWh, wh)
+                    let offset := add(0x20, shl(5, shr(56, word)))
+                    // boughtWh or soldWh
+                    let sum := add(mload(add(fills, shl(5, sell))), offset)
+                    mstore(sum, add(mload(sum), wh))
+                    // prices, {clearingPrice} written out
+                    let price := add(and(shr(4, packed), TICK_MASK), and(shr(16, packed), TICK_MASK))
+                    price := add(mload(grid), shr(1, mul(price, mload(add(grid, 0x20)))))
+                    mstore(add(mload(add(fills, 0x40)), offset), price)
+                }
             }
         }
-        if (!valid) _refuse(grid, bundle, position);
-        if (packed == 0) revert NotCleared(period);
+        if (left != 0) revert NotCleared(uint8(bundle[bundle.length - left]));
     }
 
     function unpack(Grid memory grid, uint256 packed) internal pure returns (Result memory result) {
@@ -543,7 +599,7 @@ library TickBook {
 
     /// @notice Whether no order of a period is in the book.
     function isEmpty(Book storage book, uint256 period) internal view returns (bool) {
-        return uint16(book.summaries[period >> 4] >> ((period & 15) << 4)) == 0;
+        return _summaryOf(book, 2 * period) | _summaryOf(book, 2 * period + 1) == 0;
     }
 
     /// @notice Demand and supply at a tick, Wh.
@@ -552,8 +608,7 @@ library TickBook {
         uint256 period,
         uint256 tick
     ) internal view returns (uint256 demandWh, uint256 supplyWh) {
-        uint256 sides = _sidesOf(book.levels[period >> 1][tick], period);
-        return (sides & LANE, sides >> 64);
+        return (_laneOf(book, period, false, tick), _laneOf(book, period, true, tick));
     }
 
     function _subtract(
@@ -564,7 +619,12 @@ library TickBook {
         uint256 tick,
         uint256 quantityWh
     ) private {
-        (uint256 slot, uint256 level, uint256 shift) = _laneOf(book, period, sell, tick);
+        uint256 slot = _slotOf(book, period, sell, tick);
+        uint256 shift = (period & 3) << 6;
+        uint256 level;
+        assembly ("memory-safe") {
+            level := sload(slot)
+        }
         uint256 present = (level >> shift) & LANE;
         if (present < quantityWh) revert NotInBook(position, present, quantityWh);
         unchecked {
@@ -573,122 +633,115 @@ library TickBook {
         assembly ("memory-safe") {
             sstore(slot, level)
         }
-        if (present == quantityWh && _sidesOf(level, period) == 0) _vacate(book, period, tick);
+        if (present == quantityWh) _vacate(book, 2 * period + (sell ? 1 : 0), tick);
     }
 
-    /// Slot of a tick, what it holds, and where the lane of a period and side begins in it.
-    function _laneOf(
-        Book storage book,
-        uint256 period,
-        bool sell,
-        uint256 tick
-    ) private view returns (uint256 slot, uint256 level, uint256 shift) {
-        slot = _slotOf(book, period, tick);
-        shift = _shiftOf(period, sell);
+    /// Quantity of one side of a period at a tick, Wh.
+    function _laneOf(Book storage book, uint256 period, bool sell, uint256 tick) private view returns (uint256) {
+        uint256 slot = _slotOf(book, period, sell, tick);
+        uint256 level;
         assembly ("memory-safe") {
             level := sload(slot)
         }
+        return (level >> ((period & 3) << 6)) & LANE;
     }
 
     /// The caller checked `period` and `tick`: the array is not asked to do it again.
-    function _slotOf(Book storage book, uint256 period, uint256 tick) private view returns (uint256 slot) {
-        uint256[MAX_TICKS][MAX_PERIODS / 2] storage levels = book.levels;
+    function _slotOf(Book storage book, uint256 period, bool sell, uint256 tick) private pure returns (uint256 slot) {
         assembly ("memory-safe") {
-            slot := add(levels.slot, or(shl(12, shr(1, period)), tick))
+            slot := or(shl(13, shr(2, period)), or(shl(12, sell), tick))
+            slot := add(add(book.slot, LEVELS_OFFSET), slot)
         }
     }
 
-    function _shiftOf(uint256 period, bool sell) private pure returns (uint256 shift) {
-        assembly ("memory-safe") {
-            shift := or(shl(7, and(period, 1)), shl(6, sell))
+    function _vacate(Book storage book, uint256 side, uint256 tick) private {
+        uint256 word = book.words[side][tick >> 8] ^ (1 << (tick & 255));
+        book.words[side][tick >> 8] = word;
+        if (word == 0) book.summaries[side >> 4] ^= 1 << (((side & 15) << 4) | (tick >> 8));
+    }
+
+    /// Bit i: word i of a side has a bit.
+    function _summaryOf(Book storage book, uint256 side) private view returns (uint256) {
+        return uint16(book.summaries[side >> 4] >> ((side & 15) << 4));
+    }
+
+    /// What a pointer that climbs has ahead, from tick `from` on.
+    function _above(Book storage book, uint256 side, uint256 from) private view returns (Ahead memory ahead) {
+        ahead.words = _summaryOf(book, side);
+        if (from != 0) {
+            ahead.index = from >> 8;
+            ahead.words = (ahead.words >> (ahead.index + 1)) << (ahead.index + 1);
+            if (from != MAX_TICKS) ahead.bits = (book.words[side][ahead.index] >> (from & 255)) << (from & 255);
         }
     }
 
-    /// Both sides of one of the two periods in a slot.
-    function _sidesOf(uint256 level, uint256 period) private pure returns (uint256) {
-        return uint128(level >> ((period & 1) << 7));
+    /// What a pointer that descends has ahead, below tick `to`.
+    function _below(Book storage book, uint256 side, uint256 to) private view returns (Ahead memory ahead) {
+        ahead.words = _summaryOf(book, side);
+        if (to != MAX_TICKS) {
+            ahead.index = to >> 8;
+            ahead.words &= (1 << ahead.index) - 1;
+            ahead.bits = book.words[side][ahead.index] & ((1 << (to & 255)) - 1);
+        }
     }
 
-    function _occupy(Book storage book, uint256 period, uint256 tick) private {
-        uint256 word = book.words[period][tick >> 8];
-        if (word == 0) book.summaries[period >> 4] |= 1 << (((period & 15) << 4) | (tick >> 8));
-        book.words[period][tick >> 8] = word | (1 << (tick & 255));
-    }
-
-    function _vacate(Book storage book, uint256 period, uint256 tick) private {
-        uint256 word = book.words[period][tick >> 8] ^ (1 << (tick & 255));
-        book.words[period][tick >> 8] = word;
-        if (word == 0) book.summaries[period >> 4] ^= 1 << (((period & 15) << 4) | (tick >> 8));
-    }
-
-    function _aheadOf(Book storage book, uint256 period, Cursor memory at) private view returns (Ahead memory ahead) {
-        uint256 words = uint16(book.summaries[period >> 4] >> ((period & 15) << 4));
-        ahead.upWords = words;
-        ahead.downWords = words;
-        if (at.low != 0) {
-            ahead.upIndex = at.low >> 8;
-            ahead.upWords = (words >> (ahead.upIndex + 1)) << (ahead.upIndex + 1);
-            if (at.low != MAX_TICKS) {
-                ahead.upBits = (book.words[period][ahead.upIndex] >> (at.low & 255)) << (at.low & 255);
+    /// Takes the next tick of a pointer that climbs.
+    /// @return tick Above the grid when there is none.
+    function _climb(Book storage book, uint256 side, Ahead memory ahead) private view returns (uint256 tick) {
+        unchecked {
+            if (ahead.bits == 0) {
+                if (ahead.words == 0) return type(uint256).max;
+                ahead.index = _lowestBit(ahead.words);
+                ahead.words &= ahead.words - 1;
+                ahead.bits = book.words[side][ahead.index];
             }
+            tick = (ahead.index << 8) | _lowestBit(ahead.bits);
+            ahead.bits &= ahead.bits - 1;
         }
-        if (at.high != MAX_TICKS) {
-            ahead.downIndex = at.high >> 8;
-            ahead.downWords = words & ((1 << ahead.downIndex) - 1);
-            ahead.downBits = book.words[period][ahead.downIndex] & ((1 << (at.high & 255)) - 1);
+    }
+
+    /// Takes the next tick of a pointer that descends.
+    /// @return tickPlusOne One more than the tick; zero when there is none.
+    function _descend(Book storage book, uint256 side, Ahead memory ahead) private view returns (uint256 tickPlusOne) {
+        unchecked {
+            if (ahead.bits == 0) {
+                if (ahead.words == 0) return 0;
+                ahead.index = Math.log2(ahead.words);
+                ahead.words ^= 1 << ahead.index;
+                ahead.bits = book.words[side][ahead.index];
+            }
+            uint256 bit = Math.log2(ahead.bits);
+            ahead.bits ^= 1 << bit;
+            return ((ahead.index << 8) | bit) + 1;
         }
     }
 
     /// Moves the pointers by at most `maxTicks` ticks.
-    /// @return met Whether they met: all ticks are read.
+    /// @return met Whether the pointer whose turn it is has nothing left before the other.
     function _walk(
         Book storage book,
         uint256 period,
         Cursor memory at,
         uint256 maxTicks
     ) private view returns (bool met) {
-        Ahead memory ahead = _aheadOf(book, period, at);
+        Ahead memory up = _above(book, 2 * period + 1, at.low);
+        Ahead memory down = _below(book, 2 * period, at.high);
         unchecked {
             // Sums are below 2^76 and ticks below 2^12.
-            for (; at.low <= at.high; --maxTicks) {
+            for (; ; --maxTicks) {
                 if (at.supplyWh <= at.demandWh) {
-                    if (ahead.upBits == 0) {
-                        if (ahead.upWords == 0) return true;
-                        ahead.upIndex = _lowestBit(ahead.upWords);
-                        ahead.upWords &= ahead.upWords - 1;
-                        ahead.upBits = book.words[period][ahead.upIndex];
-                    }
-                    uint256 tick = (ahead.upIndex << 8) | _lowestBit(ahead.upBits);
+                    uint256 tick = _climb(book, 2 * period + 1, up);
                     if (tick > at.high) return true;
                     if (maxTicks == 0) return false;
-                    ahead.upBits &= ahead.upBits - 1;
-                    (, uint256 level, ) = _laneOf(book, period, false, tick);
-                    uint256 sides = _sidesOf(level, period);
-                    if (sides > LANE) {
-                        at.priorSellTick = at.sellTick;
-                        at.sellTick = tick;
-                        at.supplyWh += sides >> 64;
-                    }
-                    if (sides & LANE != 0 && tick < at.high) at.bidBelow = tick;
+                    at.priorLow = at.low;
                     at.low = tick + 1;
+                    at.supplyWh += _laneOf(book, period, true, tick);
                 } else {
+                    uint256 tickPlusOne = _descend(book, 2 * period, down);
+                    if (tickPlusOne < at.low) return true;
                     if (maxTicks == 0) return false;
-                    // There is a tick further down: the one that the climbing pointer stands on.
-                    if (ahead.downBits == 0) {
-                        ahead.downIndex = Math.log2(ahead.downWords);
-                        ahead.downWords ^= 1 << ahead.downIndex;
-                        ahead.downBits = book.words[period][ahead.downIndex];
-                    }
-                    uint256 bit = Math.log2(ahead.downBits);
-                    ahead.downBits ^= 1 << bit;
-                    uint256 tick = (ahead.downIndex << 8) | bit;
-                    (, uint256 level, uint256 shift) = _laneOf(book, period, false, tick);
-                    uint256 demandWh = (level >> shift) & LANE;
-                    if (demandWh != 0) {
-                        at.buyTick = tick;
-                        at.demandWh += demandWh;
-                    }
-                    at.high = tick;
+                    at.high = tickPlusOne - 1;
+                    at.demandWh += _laneOf(book, period, false, at.high);
                 }
             }
         }
@@ -702,8 +755,7 @@ library TickBook {
     }
 
     function _packCursor(Cursor memory at) private pure returns (uint256) {
-        uint256 ticks = at.low | (at.high << 16) | (at.sellTick << 32);
-        ticks |= (at.priorSellTick << 48) | (at.buyTick << 64) | (at.bidBelow << 80);
+        uint256 ticks = at.low | (at.high << 16) | (at.priorLow << 32);
         return at.supplyWh | (at.demandWh << 80) | (ticks << 160);
     }
 
@@ -714,35 +766,34 @@ library TickBook {
                 uint80(packed >> 80),
                 uint16(packed >> 160),
                 uint16(packed >> 176),
-                uint16(packed >> 192),
-                uint16(packed >> 208),
-                uint16(packed >> 224),
-                packed >> 240
+                uint16(packed >> 192)
             );
     }
 
-    /// Packed result of pointers that met; each branch is one class of the derivation above.
+    /// Packed result of pointers that ended; each branch is one class of the derivation above.
     function _resultOf(Book storage book, uint256 period, Cursor memory at) private view returns (uint256) {
         uint256 supply = at.supplyWh;
         uint256 demand = at.demandWh;
         if (supply == 0 || demand == 0) return uint256(Class.None);
-        uint256 sellTick = at.sellTick;
-        uint256 nextSellTick = at.buyTick;
+        uint256 sellTick = at.low - 1;
+        uint256 buyTick = at.high;
+        uint256 highTick = buyTick;
         if (supply > demand) {
-            (, uint256 atTick) = levelOf(book, period, sellTick);
+            uint256 atTick = _laneOf(book, period, true, sellTick);
             uint256 left = demand - (supply - atTick);
             if (left != 0) {
-                return _pack(Class.MarginalSeller, sellTick, sellTick, sellTick, at.buyTick, left, atTick, demand);
+                return _pack(Class.MarginalSeller, sellTick, sellTick, sellTick, buyTick, left, atTick, demand);
             }
-            nextSellTick = Math.min(nextSellTick, sellTick);
-            sellTick = at.priorSellTick;
+            highTick = sellTick;
+            sellTick = at.priorLow - 1;
         } else if (demand > supply) {
-            (uint256 atTick, ) = levelOf(book, period, at.buyTick);
+            uint256 atTick = _laneOf(book, period, false, buyTick);
             uint256 left = supply - (demand - atTick);
-            return _pack(Class.MarginalBuyer, at.buyTick, at.buyTick, sellTick, at.buyTick, left, atTick, supply);
+            return _pack(Class.MarginalBuyer, buyTick, buyTick, sellTick, buyTick, left, atTick, supply);
         }
-        uint256 low = Math.max(sellTick, at.bidBelow);
-        return _pack(Class.Exact, low, nextSellTick, sellTick, at.buyTick, 0, 0, demand);
+        uint256 nextBuyTickPlusOne = _descend(book, 2 * period, _below(book, 2 * period, buyTick));
+        uint256 lowTick = Math.max(sellTick + 1, nextBuyTickPlusOne) - 1;
+        return _pack(Class.Exact, lowTick, highTick, sellTick, buyTick, 0, 0, demand);
     }
 
     function _pack(

@@ -39,26 +39,27 @@ contract TickBookHarness {
         }
     }
 
-    /// A claim without the money: sums of what the bundle bought and sold.
-    function claim(uint256 session, bytes calldata bundle) external returns (uint256 boughtWh, uint256 soldWh) {
+    /// A claim without the money: all that a placed bundle bought and sold, Wh.
+    function claim(uint256 session, bytes calldata bundle) external returns (uint256 filledWh) {
         TickBook.Book storage book = _books[session];
         TickBook.Grid memory grid = book.gridOf();
-        uint256 orders = TickBook.count(bundle);
-        unchecked {
-            for (uint256 i = 0; i < orders; ++i) {
-                (, bool sell, uint256 filledWh, ) = book.fillAt(grid, bundle, i);
-                if (sell) soldWh += filledWh;
-                else boughtWh += filledWh;
-            }
-        }
+        return book.addFills(grid, bundle, _noFills(grid.periodCount));
     }
 
     function resultOf(uint256 session, uint256 period) external view returns (TickBook.Result memory) {
         return _books[session].resultOf(period);
     }
 
-    function fills(uint256 session, bytes calldata bundle) external view returns (uint256[] memory) {
-        return _books[session].fills(bundle);
+    /// What each order of a bundle gets, Wh.
+    function fills(uint256 session, bytes calldata bundle) external view returns (uint256[] memory filledWh) {
+        TickBook.Book storage book = _books[session];
+        TickBook.Grid memory grid = book.gridOf();
+        TickBook.totalsOf(grid, bundle);
+        filledWh = new uint256[](TickBook.count(bundle));
+        TickBook.Fills memory sums = _noFills(grid.periodCount);
+        for (uint256 i = 0; i < filledWh.length; ++i) {
+            filledWh[i] = book.addFills(grid, bundle[8 * i:8 * i + 8], sums);
+        }
     }
 
     function levelOf(uint256 session, uint256 period, uint256 tick) external view returns (uint256, uint256) {
@@ -79,5 +80,9 @@ contract TickBookHarness {
         assembly ("memory-safe") {
             slot := book.slot
         }
+    }
+
+    function _noFills(uint256 periods) private pure returns (TickBook.Fills memory) {
+        return TickBook.Fills(new uint256[](periods), new uint256[](periods), new int256[](periods));
     }
 }

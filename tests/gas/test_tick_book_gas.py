@@ -92,7 +92,7 @@ def test_clear_costs_what_is_kept_and_the_same_for_any_number_of_orders(books, t
 def test_clear_costs_what_is_kept_when_it_takes_four_transactions(books):
     for bundle in crossing(100, 100, 1):
         books.place(1, bundle)
-    costs = [books.clear(1, 0, 30).gas_used for _ in range(4)]
+    costs = [books.clear(1, 0, 13).gas_used for _ in range(4)]  # half of the ticks have the side that is read
     assert books.unfinished(1) == 0
     check("clear 100 ticks in four transactions, all together", sum(costs))
     check("clear 100 ticks again in one transaction", books.clear(1, 0, 4096).gas_used)
@@ -105,8 +105,7 @@ def test_claim_costs_what_is_kept(books):
     for hour in HOURS:
         books.clear(1, hour, 4096)
     tx = books.claim(1, mine)
-    bought_wh, sold_wh = tx.return_value
-    assert (int(bought_wh), int(sold_wh)) == (24 * 350, 0)
+    assert int(tx.return_value) == 24 * 350
     check("claim a bundle of 24, every order rationed", tx.gas_used)
     assert tx.gas_used <= 24 * CLAIM_TARGET
 

@@ -2,6 +2,10 @@
 claim
 ├── returns escrow less needs to the owner, whoever calls; once; not after settlement
 └── before finalise, another bundle → own error
+claimAll
+├── as claim for each, in one call
+├── claimed or settled before → passed over, so that nobody stops the others
+└── before finalise, another bundle → own error, nothing changed
 settle
 ├── only a module; fills, and what is held; claims first when nobody did
 └── twice → AlreadySettled
@@ -60,6 +64,51 @@ def test_claim_returns_what_the_final_match_does_not_need(world, final):
     assert final.bundle(buyer)["claimed"] and not final.bundle(buyer)["settled"]
     with reverts("AlreadyClaimed", final.id, buyer.connection):
         final.claim(buyer, BIDS)
+
+
+def claim_all(session, *claims: tuple) -> list[dict]:
+    """Events of one call."""
+    rows = [{"connectionId": trader.connection, "bundle": bundle} for trader, bundle in claims]
+    session.market.claimAll(session.id, rows)
+    return [arguments for name, arguments in session.world.evm.events if name == "BundleClaimed"]
+
+
+def test_claimAll_returns_to_each_what_claim_does(world, final):
+    buyer, seller = world.traders[:2]
+    with world.evm.rolled_back():
+        expected = [final.claim(buyer, BIDS), final.claim(seller, ASKS)]
+    assert claim_all(final, (buyer, BIDS), (seller, ASKS)) == expected
+    assert world.house.balanceOf(buyer.address) == FUNDS - BUYER_NEEDS
+    assert world.house.balanceOf(seller.address) == FUNDS - SELLER_NEEDS
+    assert final.bundle(buyer)["claimed"] and final.bundle(seller)["claimed"]
+
+
+def test_claimAll_passes_over_what_was_claimed_or_settled(world, final):
+    buyer, seller = world.traders[:2]
+    final.claim(buyer, BIDS)
+    pot = final.pot
+    (event,) = claim_all(final, (buyer, BIDS), (seller, ASKS), (seller, ASKS))
+    assert event["connectionId"] == seller.connection
+    assert final.pot == pot - event["released"]
+    final.settle(seller, ASKS)
+    assert claim_all(final, (seller, ASKS), (buyer, BIDS)) == []
+    assert final.bundle(seller)["settled"]
+
+
+def test_claimAll_refuses_before_finalise_and_for_another_bundle(world, session):
+    buyer, seller = world.traders[:2]
+    session.submit(buyer, BIDS)
+    session.submit(seller, ASKS)
+    session.end_acceptance()
+    with reverts("NotFinalised", session.id):
+        claim_all(session, (buyer, BIDS))
+    session.run_auction()
+    for other in (BIDS, BIDS + ASKS, b""):
+        with reverts("BundleMismatch", session.id, seller.connection, session.bundle(seller)["hash"]):
+            claim_all(session, (buyer, BIDS), (seller, other))
+    with reverts("BundleMismatch", session.id, world.traders[2].connection, bytes(25)):
+        claim_all(session, (world.traders[2], b""))
+    assert not session.bundle(buyer)["claimed"]
 
 
 def test_claim_refuses_before_finalise_and_for_another_bundle(world, session):

@@ -25,7 +25,7 @@ from tests.contracts.TickBook.harness import Reverted, bundle_of
 
 GRID = PriceGrid(-1_000, 10, 200, 24)
 WIDE = PriceGrid(-50_000, 25, MAX_TICKS, 256)
-SUMMARIES, WORDS, LEVELS = 1, 1 + 16, 1 + 16 + 256 * 16
+SUMMARIES, WORDS, LEVELS = 1, 1 + 32, 1 + 32 + 512 * 16
 GOOD = (3, 1, 7, 500)
 PRICE = st.integers(-(2**63), 2**63 + 2**45)
 QUANTITY = st.integers(1, 2**32 - 1)
@@ -91,8 +91,8 @@ def test_bundle_is_refused_whole_when_one_order_breaks_a_bound(book, function, b
 @pytest.mark.parametrize("period", [2, 3])
 def test_place_refuses_when_the_lane_would_run_over(book, sell, period):
     session = book.open(GRID)
-    slot = LEVELS + MAX_TICKS * (period // 2) + 7
-    full = (2**64 - 10) << (64 * sell + 128 * (period % 2))
+    slot = LEVELS + MAX_TICKS * (2 * (period // 4) + sell) + 7
+    full = (2**64 - 10) << (64 * (period % 4))
     book.store(session, slot, full)
     book.place(session, bundle_of([(period, sell, 7, 9)]))
     with pytest.raises(Reverted) as refused:
@@ -126,9 +126,10 @@ def test_place_stores_sums_and_bits_and_returns_the_escrow(book, rows):
     for period, tick, _ in sums:
         assert book.level(session, tick, period) == (sums[period, tick, 0], sums[period, tick, 1])
     words, summaries = Counter(), Counter()
-    for period, tick in {(period, tick) for period, tick, _ in sums}:
-        words[WORDS + 16 * period + tick // 256] |= 1 << tick % 256
-        summaries[SUMMARIES + period // 16] |= 1 << (period % 16 * 16 + tick // 256)
+    for period, tick, sell in sums:
+        side = 2 * period + sell
+        words[WORDS + 16 * side + tick // 256] |= 1 << tick % 256
+        summaries[SUMMARIES + side // 16] |= 1 << (side % 16 * 16 + tick // 256)
     everywhere = range(SUMMARIES, LEVELS) if len(rows) < 3 else [*words, *summaries]
     bits = words | summaries
     assert book.storage(session, everywhere) == [bits[slot] for slot in everywhere]

@@ -19,7 +19,7 @@ from tests.contracts.TickBook.test_clear import agrees_with_reference
 
 GRID = PriceGrid(-30, 10, MAX_TICKS, 24)
 BUY, SELL = 0, 1
-SUMMARIES, WORDS, LEVELS = 1, 1 + 16, 1 + 16 + 256 * 16
+SUMMARIES, WORDS, LEVELS = 1, 1 + 32, 1 + 32 + 512 * 16
 ROWS = st.lists(
     st.tuples(
         st.integers(0, 3),
@@ -35,8 +35,9 @@ ROWS = st.lists(
 def touched(rows) -> list[int]:
     """Slots that orders may change."""
     slots = {SUMMARIES}
-    for period, _, tick, _ in rows:
-        slots |= {WORDS + 16 * period + tick // 256, LEVELS + MAX_TICKS * (period // 2) + tick}
+    for period, sell, tick, _ in rows:
+        level = LEVELS + MAX_TICKS * (2 * (period // 4) + sell) + tick
+        slots |= {WORDS + 16 * (2 * period + sell) + tick // 256, level}
     return sorted(slots)
 
 
