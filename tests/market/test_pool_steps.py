@@ -396,7 +396,7 @@ def test_fixPrices_refuses_a_tick_book_that_is_not_cleared(pooling):
         pool.report(member, evidence[member])
     with reverts("PeriodNotCleared", pool.id, 1):
         pool.fix_prices()
-    assert pool.clear(1) is False
+    assert pool.clear(0) is False
     with reverts("PeriodNotCleared", pool.id, 1):
         pool.fix_prices()
     with reverts("PeriodOutsideSession", 0, 4, 4):
