@@ -8,7 +8,10 @@ pragma solidity ^0.8.24;
 /// @custom:stop Paused: no deposit, no new lock. Withdrawal, release and settlement always work.
 /// A lock is known by an id that the module derives from its own name and the matter at hand, for example
 /// `keccak256(abi.encode("FlexibilityMarket.budget", requestId))`; any module may release it by its own rules, so that
-/// one module can escrow what another one settles. Modules may lock, release and move zero: nothing changes but the event.
+/// one module can escrow what another one settles. Modules may lock, release and move zero: no amount changes.
+///
+/// The first call that names an account opens it, at 20,000 gas, even by an amount of zero, and it stays open when it is
+/// emptied. The agreement of a prosumer locks its bond, if only of zero: nobody's first reward pays for the opening.
 /// @custom:trust Modules are named by governance and trusted to lock and release by their own rules. The token is
 /// trusted not to take tokens away from the ledger; one that charges a fee on transfer is credited as it arrives.
 interface IClearingHouse {

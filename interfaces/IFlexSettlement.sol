@@ -113,7 +113,6 @@ interface IFlexSettlement {
 
     error DayNotOver(uint256 endTs, uint256 nowTs);
     error CurveHashMismatch(string curve);
-    error CurveLength(uint256 length, uint256 expected);
     error MeterDayMismatch(bytes32 meterId, uint32 firstIsp);
     error ReadingsNotYetDue(uint256 dueAt, uint256 nowTs);
     error SettlementOpen(uint64 groupId, uint256 until);

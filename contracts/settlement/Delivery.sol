@@ -10,14 +10,16 @@ import {Curves} from "contracts/metering/Curves.sol";
 /// @dev Layout of the curves: {Curves}. Callers have checked the lengths: 4n, 4n (or 0 for taken), 4n, 8n bytes for n
 /// positions.
 ///
-/// Four positions at a time, one in each of four lanes of 64 bits: a market day costs about a third of what a loop over
+/// Four positions at a time, one in each of four lanes of 64 bits: a market day costs less than a third of what a loop over
 /// positions does. All values stay below 2^62 and at least zero, so that no lane carries into another:
 ///   lane of a curve   four values of 32 bits of a curve, spread to lanes; a reading is a lane already
 ///   mask              a lane of ones where a condition holds, from one bit times 2^64 - 1
-///   a >= b            bit 63 of 2^63 + a - b
+///   max(a - b, 0)     a - b + 2^63, whose bit 63 says that it is not negative, times that bit without it
 ///   moved             biased by 2^34, since |baseline - import + export| < 2^34
-/// Sums: at most 25 values of less than 2^34 a lane. Loads may reach past the end of a curve: where nothing is ordered,
-/// which is everywhere beyond the curve, all lanes are masked away.
+///   x / 10^4          x * R / 2^64 with R = 2^64 / 10^4 up, all down: the same for x < 2^64 / 10^4, and a quantity times a
+///                     tolerance is below 2^48; two lanes at a time, for the product needs 128 bits
+/// Sums: at most 25 values of less than 2^34 a lane. Loads of baseline and readings may reach past the end of a curve:
+/// nothing is due there and nothing ordered, so all that moved there is over, and none of it within the band.
 library Delivery {
     struct Sums {
         uint256 creditedWh;
@@ -26,15 +28,22 @@ library Delivery {
         uint256 missingWh;
     }
 
-    /// @dev Where the curves lie in calldata, `taken` zero when it was not given, and how to judge.
-    struct Layout {
+    /// @dev What is read less often than every group: start of taken in calldata, zero when it was not given, and how to
+    /// judge.
+    struct Rules {
         uint256 taken;
-        uint256 baseline;
-        uint256 readings;
         uint256 toleranceBps;
-        bool down;
         bool missingIsShortfall;
     }
+
+    /// In each lane its lowest bit, its highest bit, all below that, and the half that a value of a curve fills.
+    uint256 private constant ONE = 0x0000000000000001000000000000000100000000000000010000000000000001;
+    uint256 private constant TOP = 0x8000000000000000800000000000000080000000000000008000000000000000;
+    uint256 private constant MOST = 0x7fffffffffffffff7fffffffffffffff7fffffffffffffff7fffffffffffffff;
+    uint256 private constant HALF = 0x00000000ffffffff00000000ffffffff00000000ffffffff00000000ffffffff;
+    /// One lane whole, and every other lane.
+    uint256 private constant WHOLE = 0xffffffffffffffff;
+    uint256 private constant EVEN = 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff;
 
     /// @notice Sums of {IFlexSettlement} over the positions with an ordered quantity.
     /// @param taken Quantities taken over by standby; empty when none.
@@ -47,149 +56,125 @@ library Delivery {
         bytes calldata baseline,
         bytes calldata readings
     ) internal pure returns (Sums memory sums) {
-        Layout memory layout = Layout({
-            taken: taken.length == 0 ? 0 : _start(taken),
-            baseline: _start(baseline),
-            readings: _start(readings),
-            toleranceBps: toleranceBps,
-            down: direction == IFlexMarket.Direction.Down,
-            missingIsShortfall: missingIsShortfall
-        });
-        _sumLanes(sums, layout, _start(quantities), quantities.length);
+        _sumLanes(
+            sums,
+            Rules(taken.length == 0 ? 0 : _start(taken), toleranceBps, missingIsShortfall),
+            direction == IFlexMarket.Direction.Down,
+            quantities,
+            _start(baseline),
+            _start(readings)
+        );
         sums.creditedWh = _across(sums.creditedWh);
-        sums.rewardedWh = _across(sums.rewardedWh);
+        sums.rewardedWh = sums.creditedWh + _across(sums.rewardedWh);
         sums.penalisedWh = _across(sums.penalisedWh);
         sums.missingWh = _across(sums.missingWh);
     }
 
-    /// @dev Sums of four lanes each, over groups of four positions; `group` = 4 * the first of them. By position:
+    /// @dev Sums of four lanes each, over groups of four positions; of rewarded only what lies above credited. By
+    /// position:
     ///   due = q - taken; `taken <= q`, because only what was missing could be taken over
-    ///   band = down(q * toleranceBps / 10^4); delivered = max(moved, 0); credited = min(delivered, due)
-    ///   rewarded = credited + min(delivered - credited, band)
-    ///   penalised = taken + short - min(short, band) with short = due - credited; also `due` where it is missing and the
-    ///   terms say so
-    /// Delivered is either above or below what is due, so one difference and one comparison with the band serve both.
-    function _sumLanes(Sums memory sums, Layout memory layout, uint256 start, uint256 length) private pure {
+    ///   delivered = max(moved, 0); over = max(delivered - due, 0); credited = delivered - over; short = due - credited
+    ///   band = down(q * toleranceBps / 10^4), zero where nothing is due
+    ///   rewarded = credited + over - max(over - band, 0)
+    ///   penalised = taken + max(short - band, 0); also `due` where it is missing and the terms say so
+    /// No position is both over and short: one difference and one comparison with the band serve both.
+    function _sumLanes(
+        Sums memory sums,
+        Rules memory rules,
+        bool down,
+        bytes calldata quantities,
+        uint256 baseline,
+        uint256 readings
+    ) private pure {
         assembly ("memory-safe") {
-            function lanes(curve, group) -> spread {
-                let x := shr(128, calldataload(add(curve, group)))
-                x := and(or(x, shl(64, x)), 0xffffffffffffffff0000000000000000ffffffffffffffff)
-                spread := and(or(x, shl(32, x)), 0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff)
-            }
-            // Of one bit a lane, the lane whole.
-            function whole(bits) -> mask {
-                mask := mul(
-                    and(bits, 0x0000000000000001000000000000000100000000000000010000000000000001),
-                    0xffffffffffffffff
-                )
-            }
-            function accumulate(at, addend) {
-                mstore(at, add(mload(at), addend))
+            // A lane of ones where a value is not zero.
+            function positive(x) -> mask {
+                mask := mul(and(shr(63, add(x, MOST)), ONE), WHOLE)
             }
 
-            for {
-                let group := 0
-            } lt(group, length) {
-                group := add(group, 16)
+            // A copy that zeros follow, so that the last group may be a part of one. `at` walks through it; baseline and
+            // readings become what leads from there to them.
+            let at := mload(0x40)
+            let end := add(at, quantities.length)
+            calldatacopy(at, quantities.offset, quantities.length)
+            mstore(end, 0)
+            baseline := sub(baseline, at)
+            readings := sub(readings, shl(1, at))
+            for {} lt(at, end) {
+                at := add(at, 16)
             } {
-                let q := lanes(start, group)
-                if lt(sub(length, group), 16) {
-                    // A group that is not full: what follows the curve is not its own.
-                    q := and(q, shl(sub(256, shl(4, sub(length, group))), not(0)))
-                }
+                let q := shr(128, mload(at))
                 if iszero(q) {
                     continue
                 }
+                q := and(or(q, shl(64, q)), 0xffffffffffffffff0000000000000000ffffffffffffffff)
+                q := and(or(q, shl(32, q)), HALF)
 
                 let due := q
-                if mload(layout) {
-                    let taken := and(
-                        lanes(mload(layout), group),
-                        whole(shr(63, add(q, 0x7fffffffffffffff7fffffffffffffff7fffffffffffffff7fffffffffffffff)))
-                    )
+                if mload(rules) {
+                    // Past the end of the curve is another's.
+                    let taken := shr(128, calldataload(add(mload(rules), sub(at, mload(0x40)))))
+                    taken := and(or(taken, shl(64, taken)), 0xffffffffffffffff0000000000000000ffffffffffffffff)
+                    taken := and(and(or(taken, shl(32, taken)), HALF), positive(q))
                     due := sub(q, taken)
-                    accumulate(add(sums, 64), taken)
+                    q := and(q, positive(due))
+                    mstore(add(sums, 64), add(mload(add(sums, 64)), taken))
                 }
 
                 // A reading is import in the upper half of a lane and export in the lower. One more than the largest import,
                 // which says missing, reaches the upper half.
-                let delivered := calldataload(add(mload(add(layout, 64)), shl(1, group)))
-                let imported := and(shr(32, delivered), 0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff)
-                let missing := and(
-                    shr(32, add(imported, 0x0000000000000001000000000000000100000000000000010000000000000001)),
-                    0x0000000000000001000000000000000100000000000000010000000000000001
-                )
+                let delivered := calldataload(add(readings, shl(1, at)))
+                let imported := and(shr(32, delivered), HALF)
+                let missing := and(shr(32, add(imported, ONE)), ONE)
                 if missing {
-                    missing := and(due, whole(missing))
+                    missing := and(due, mul(missing, WHOLE))
                     due := sub(due, missing)
-                    accumulate(add(sums, 96), missing)
-                    if mload(add(layout, 160)) {
-                        accumulate(add(sums, 64), missing)
+                    q := and(q, positive(due))
+                    mstore(add(sums, 96), add(mload(add(sums, 96)), missing))
+                    if mload(add(rules, 64)) {
+                        mstore(add(sums, 64), add(mload(add(sums, 64)), missing))
                     }
                 }
 
                 // moved + 2^34 = (baseline + 2^31) + (2^34 - 2^31) + export - import
+                let net := shr(128, calldataload(add(baseline, at)))
+                net := and(or(net, shl(64, net)), 0xffffffffffffffff0000000000000000ffffffffffffffff)
+                net := and(or(net, shl(32, net)), HALF)
+                net := xor(net, 0x0000000080000000000000008000000000000000800000000000000080000000)
                 delivered := sub(
                     add(
-                        add(
-                            xor(
-                                lanes(mload(add(layout, 32)), group),
-                                0x0000000080000000000000008000000000000000800000000000000080000000
-                            ),
-                            0x0000000380000000000000038000000000000003800000000000000380000000
-                        ),
-                        and(delivered, 0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff)
+                        add(net, 0x0000000380000000000000038000000000000003800000000000000380000000),
+                        and(delivered, HALF)
                     ),
                     imported
                 )
-                if mload(add(layout, 128)) {
+                if down {
                     delivered := sub(0x0000000800000000000000080000000000000008000000000000000800000000, delivered)
                 }
-                // Only where it is not negative and something is due.
-                let bits := and(
-                    and(
-                        shr(34, delivered),
-                        shr(63, add(due, 0x7fffffffffffffff7fffffffffffffff7fffffffffffffff7fffffffffffffff))
-                    ),
-                    0x0000000000000001000000000000000100000000000000010000000000000001
-                )
-                delivered := sub(and(delivered, mul(bits, 0xffffffffffffffff)), shl(34, bits))
+                // What is not negative has bit 34, and none above.
+                delivered := and(delivered, mul(and(shr(34, delivered), ONE), 0x3ffffffff))
 
-                let enough := whole(
-                    shr(
-                        63,
-                        sub(add(delivered, 0x8000000000000000800000000000000080000000000000008000000000000000), due)
-                    )
-                )
-                let credited := xor(delivered, and(xor(delivered, due), enough))
-                accumulate(sums, credited)
-                let difference := sub(add(delivered, due), shl(1, credited))
-                if difference {
-                    let band := mul(q, mload(add(layout, 96)))
+                let over := sub(add(delivered, TOP), due)
+                over := and(over, mul(and(shr(63, over), ONE), 0x7fffffffffffffff))
+                delivered := sub(delivered, over)
+                mstore(sums, add(mload(sums), delivered))
+
+                let beyond := sub(add(due, over), delivered)
+                if beyond {
+                    let band := mul(q, mload(add(rules, 32)))
                     band := or(
-                        or(
-                            shl(192, div(shr(192, band), 10000)),
-                            shl(128, div(and(shr(128, band), 0xffffffffffffffff), 10000))
-                        ),
-                        or(
-                            shl(64, div(and(shr(64, band), 0xffffffffffffffff), 10000)),
-                            div(and(band, 0xffffffffffffffff), 10000)
-                        )
+                        and(shr(64, mul(and(band, EVEN), 0x68db8bac710cc)), EVEN),
+                        and(mul(and(shr(64, band), EVEN), 0x68db8bac710cc), not(EVEN))
                     )
-                    let beyond := whole(
-                        shr(
-                            63,
-                            sub(
-                                add(difference, 0x8000000000000000800000000000000080000000000000008000000000000000),
-                                band
-                            )
-                        )
-                    )
-                    let within := xor(difference, and(xor(difference, band), beyond))
-                    accumulate(add(sums, 64), and(sub(difference, within), not(enough)))
-                    credited := add(credited, and(within, enough))
+                    beyond := sub(add(beyond, TOP), band)
+                    beyond := and(beyond, mul(and(shr(63, beyond), ONE), 0x7fffffffffffffff))
+                    if over {
+                        let unpaid := and(beyond, positive(over))
+                        mstore(add(sums, 32), add(mload(add(sums, 32)), sub(over, unpaid)))
+                        beyond := sub(beyond, unpaid)
+                    }
+                    mstore(add(sums, 64), add(mload(add(sums, 64)), beyond))
                 }
-                accumulate(add(sums, 32), credited)
             }
         }
     }

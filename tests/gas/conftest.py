@@ -14,8 +14,7 @@ DAY = 2_208_988_800
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _same_day(module_isolation):
-    clock.steady()
+def _same_day(steady_clock):
     clock.move_to(DAY)
 
 

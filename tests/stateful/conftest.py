@@ -3,12 +3,6 @@
 import pytest
 
 from tests.fixtures.core import *  # noqa: F403
-from tests.utils import clock
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady(module_isolation):
-    clock.steady()
 
 
 @pytest.fixture(autouse=True)

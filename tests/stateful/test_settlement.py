@@ -199,6 +199,7 @@ def machine(world, forgotten=(), leak=0):
                     send()
                 return
             verdict = event(send(), "ProsumerSettled")["verdict"]
+            reached["replacement settled"] += replaces != 0
             reached["bonus"] += verdict["bonus"] > 0
             record["settled"] = True
             if record["taken"]:

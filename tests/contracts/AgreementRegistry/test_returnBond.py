@@ -30,15 +30,15 @@ def test_returnBond_decides_by_the_second(flex, agreements, house, actors, by_no
         end = flex.now + 10 + 24 * fx.HOUR
         clock.at(flex.now + 10)
         agreements.give(1, Action.TERMINATE, {"from": actors.prosumer})
+    house.release(agreements.bondLockId(1), actors.aggregator, 1_000_001, {"from": actors.module})
+    agreements.pause({"from": actors.guardian})
+    house.pause({"from": actors.guardian})
+    free = house.balanceOf(actors.prosumer)
     until = end + fx.BOND_HOLD
     clock.at(until - 1)
     with reverts("BondStillBound", 1, until, unchanged=(agreements, house)):
         agreements.returnBond(1, {"from": actors.outsider})
 
-    house.release(agreements.bondLockId(1), actors.aggregator, 1_000_001, {"from": actors.module})
-    agreements.pause({"from": actors.guardian})
-    house.pause({"from": actors.guardian})
-    free = house.balanceOf(actors.prosumer)
     clock.at(until)
     tx = agreements.returnBond(1, {"from": actors.outsider})
     left = terms.bond - 1_000_001

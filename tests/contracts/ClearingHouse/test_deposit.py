@@ -4,6 +4,7 @@ deposit
 ├── zero amount → reverts ZeroAmount
 ├── allowance does not suffice → reverts ERC20InsufficientAllowance
 ├── token takes the whole amount as fee → reverts ZeroAmount
+├── the balance would reach 2^255 → reverts, and 2^255 - 1 does not
 ├── token calls back into deposit or withdraw → reverts ReentrancyGuardReentrantCall
 └── else → credits what arrived to the account, raises totalHeld, emits Deposited
     ├── repeated → adds up
@@ -12,6 +13,7 @@ deposit
     └── token with a fee on transfer → credits the amount less the fee
 """
 
+import brownie
 import pytest
 
 from tests.utils import system
@@ -61,6 +63,19 @@ def test_deposit_reverts_when_token_takes_everything_as_fee(actors, hostile_hous
     hostile, house = hostile_house(fee_bps=10_000)
     with reverts("ZeroAmount", unchanged=[house, hostile]):
         house.deposit(actors.prosumer, AMOUNT, {"from": actors.prosumer})
+
+
+def test_deposit_reverts_when_balance_would_not_fit(actors, hostile_house):
+    """The highest bit of an account says that it is open."""
+    hostile, house = hostile_house()
+    hostile.mint(actors.prosumer, 2**255 - AMOUNT, {"from": actors.admin})
+    hostile.approve(house, 2**255, {"from": actors.prosumer})
+    with brownie.reverts("Integer overflow"):
+        house.deposit(actors.prosumer, 2**255, {"from": actors.prosumer})
+    house.deposit(actors.prosumer, 2**255 - 1, {"from": actors.prosumer})
+    assert house.balanceOf(actors.prosumer) == house.totalHeld() == 2**255 - 1
+    with brownie.reverts("Integer overflow"):
+        house.deposit(actors.prosumer, 1, {"from": actors.prosumer})
 
 
 @pytest.mark.parametrize("entry", ["deposit", "withdraw"])
