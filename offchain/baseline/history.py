@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from offchain.domain.errors import DomainError, InsufficientHistoryError
-from offchain.domain.isp import MarketDay, isp_start
+from offchain.domain.isp import MarketDay, isp_start, zone_of
 
 DEFAULT_ZONE = "Europe/Berlin"
 
@@ -137,7 +136,7 @@ class History:
         rows: list[np.ndarray] = []
         left_out: dict[date, Exclusion] = {}
         wanted = self.type_of(day.day)
-        earliest = isp_start(self.first_isp).astimezone(ZoneInfo(self.zone)).date()
+        earliest = isp_start(self.first_isp).astimezone(zone_of(self.zone)).date()
         candidate = day.day - timedelta(days=1)
         while candidate >= earliest and len(found) < at_most:
             kind = self.type_of(candidate)
@@ -256,5 +255,5 @@ def _alignment(source: MarketDay, target: MarketDay, zone: str) -> np.ndarray:
 
 
 def _local_minutes(day: MarketDay, zone: str) -> np.ndarray:
-    local = (isp_start(isp).astimezone(ZoneInfo(zone)) for isp in day.isps)
+    local = (isp_start(isp).astimezone(zone_of(zone)) for isp in day.isps)
     return np.array([moment.hour * 60 + moment.minute for moment in local])

@@ -1,12 +1,11 @@
 """Days on which a connection had no supply, found in its own readings."""
 
 from datetime import date
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from offchain.baseline.history import Exclusion, History
-from offchain.domain.isp import isp_start
+from offchain.domain.isp import isp_start, zone_of
 from offchain.domain.units import BPS
 
 LEAST_ISPS = 4
@@ -36,7 +35,7 @@ def outage_days(history: History, *, least_isps: int = LEAST_ISPS, rare_bps: int
     if history.known is not None:
         zero &= history.known
     edges = np.flatnonzero(np.diff(np.concatenate([[False], zero, [False]]).astype(np.int8)))
-    tz, found, days = ZoneInfo(history.zone), set(), history.net_wh.size / 96
+    tz, found, days = zone_of(history.zone), set(), history.net_wh.size / 96
     for start, stop in edges.reshape(-1, 2):
         if stop - start >= least_isps:
             first, last = (isp_start(history.first_isp + int(n)).astimezone(tz).date() for n in (start, stop - 1))

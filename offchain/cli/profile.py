@@ -30,7 +30,7 @@ ProsumerOption = Annotated[str | None, typer.Option(help="Only this prosumer.")]
 def read_histories(readings: Path, zone: str, prosumer: str | None = None) -> tuple[dict, dict[str, str]]:
     """Histories of a file, and who cannot be read."""
     from offchain.domain.errors import DomainError
-    from offchain.profiling.days import zone_of
+    from offchain.domain.isp import zone_of
     from offchain.profiling.tables import read_readings
 
     zone_of(zone)  # a wrong name is the command's fault, not that of every prosumer

@@ -90,6 +90,8 @@ def expected_wh(plant: PvPlant, first_isp: int, isps: int, weather: Weather | No
         from pvlib import irradiance, location, pvsystem, temperature
     except ImportError as exc:
         raise PermanentError("the package pvlib is not installed", hint="install the extra 'forecasting'") from exc
+    if isps < 0:
+        raise DomainError(f"yield over {isps} ISPs", hint="give the number of quarter hours")
     middle = pd.Timedelta(seconds=SECONDS_PER_ISP // 2)
     times = pd.date_range(isp_start(first_isp), periods=isps, freq="15min") + middle
     site = location.Location(plant.latitude, plant.longitude, altitude=plant.altitude_m)

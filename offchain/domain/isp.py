@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from offchain.domain.errors import DomainError
 
 SECONDS_PER_ISP = 900
 ISPS_PER_HOUR = 4
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Time zone by its name, or one line that there is none of it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise DomainError(f"no time zone {name!r}", hint="for example Europe/Berlin") from exc
 
 
 def isp_of(moment: datetime) -> int:
@@ -35,7 +43,7 @@ class MarketDay:
 
     @classmethod
     def of(cls, day: date, zone: str = "Europe/Berlin") -> "MarketDay":
-        tz = ZoneInfo(zone)
+        tz = zone_of(zone)
         first = isp_of(datetime.combine(day, time(0), tz))
         end = isp_of(datetime.combine(day + timedelta(days=1), time(0), tz))
         return cls(day, first, end - first)

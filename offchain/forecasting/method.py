@@ -42,7 +42,13 @@ def forecast_method(identifier: str) -> ForecastMethod:
 
 def round_forecast_wh(expected_wh: np.ndarray) -> np.ndarray:
     """Expectations as whole Wh, halves toward plus infinity; the only place where forecasts are rounded."""
-    return np.floor(np.asarray(expected_wh, dtype=float) + 0.5).astype(np.int64)
+    expected_wh = np.asarray(expected_wh, dtype=float)
+    if not np.isfinite(expected_wh).all():
+        raise DomainError(
+            f"{(~np.isfinite(expected_wh)).sum()} of {expected_wh.size} expected values are missing or infinite",
+            hint="leave out who has no forecast",
+        )
+    return np.floor(expected_wh + 0.5).astype(np.int64)
 
 
 def forecasts(method: ForecastMethod, first_isp: int, net_wh: np.ndarray, day: MarketDay) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from offchain.domain.errors import DomainError
+from offchain.domain.isp import zone_of
 
 DEFAULT_ZONE = "Europe/Berlin"
 DEFAULT_COUNTRY = "DE"
@@ -20,6 +21,12 @@ class Site:
 
     latitude: float
     longitude: float
+
+    def __post_init__(self) -> None:
+        if not (abs(self.latitude) <= 90 and abs(self.longitude) <= 180):
+            raise DomainError(
+                f"no place at {self.latitude}, {self.longitude}", hint="latitude, then longitude, in degrees"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Panel:
             raise DomainError(f"panel of {len(self.ids)} series has values of shape {self.values_wh.shape}")
         if not len(self.ids) or not len(self.values_wh):
             raise DomainError("panel without series or without ISPs", hint="check the selection of the data")
+        zone_of(self.zone)
         if len(set(self.ids)) != len(self.ids):
             twice = next(i for i in self.ids if self.ids.count(i) > 1)
             raise DomainError(f"series {twice!r} comes twice", hint="one column per device, prosumer or group")

@@ -30,5 +30,8 @@ def d_prognoses(expected_wh: np.ndarray, members: Mapping[str, Sequence[int]]) -
     if len(set(columns)) != len(columns):
         twice = next(c for c in columns if columns.count(c) > 1)
         raise DomainError(f"connection {twice} is counted twice in the D-prognoses")
+    outside = [column for column in columns if not 0 <= column < expected_wh.shape[1]]
+    if outside:
+        raise DomainError(f"connection {outside[0]} is not among {expected_wh.shape[1]} forecasts")
     rounded_wh = round_forecast_wh(expected_wh)
     return {name: rounded_wh[:, list(group)].sum(axis=1) for name, group in members.items()}

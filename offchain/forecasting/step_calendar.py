@@ -6,6 +6,7 @@ import holidays
 import numpy as np
 import pandas as pd
 
+from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP
 
 WORKING, SATURDAY, FREE = 0, 1, 2
@@ -78,5 +79,9 @@ class StepCalendar:
 
 def _public_holidays(country: str, dates: pd.DatetimeIndex) -> np.ndarray:
     code, _, subdivision = country.partition("-")
-    known = holidays.country_holidays(code, subdiv=subdivision or None, years=range(dates[0].year, dates[-1].year + 1))
+    years = range(dates[0].year, dates[-1].year + 1)
+    try:
+        known = holidays.country_holidays(code, subdiv=subdivision or None, years=years)
+    except NotImplementedError as exc:
+        raise DomainError(f"no public holidays of {country!r}", hint="for example DE or DE-BY") from exc
     return np.array([day.date() in known for day in dates])

@@ -40,6 +40,9 @@ class Weather:
         for run in self.runs:
             if tuple(run.values) != self.names:
                 raise DomainError(f"weather of {run.belief_time} has {tuple(run.values)}, expected {self.names}")
+            shapes = {name: np.shape(values) for name, values in run.values.items()}
+            if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
+                raise DomainError(f"weather of {run.belief_time} has shapes {shapes}", hint="one row of ISPs each")
 
     def digest(self, issued_at: int) -> str:
         """SHA-256 in hex over all runs that were known at a moment [UTC s]."""
@@ -105,7 +108,7 @@ class PvSystem:
 def pv_energy_wh(
     system: PvSystem, isps: np.ndarray, ghi_w_m2: np.ndarray, temperature_c: np.ndarray, wind_m_s: np.ndarray
 ) -> np.ndarray:
-    """Energy per ISP that a PV system yields under given weather [Wh], non-negative.
+    """Energy per ISP that a PV system yields under given weather [Wh], non-negative; NaN where weather is missing.
 
     Global irradiance is split after Erbs, laid on the module plane after Hay and Davies; cell temperature after
     SAPM, power after PVWatts.
@@ -141,7 +144,8 @@ def pv_energy_wh(
     dc_w = dc_w * (1 - system.losses_percent / 100)
     rated_w = system.inverter_w or system.peak_w
     ac_w = inverter.pvwatts(dc_w, rated_w / 0.96).to_numpy()
-    return np.nan_to_num(np.maximum(ac_w, 0)) * SECONDS_PER_ISP / 3_600
+    missing = np.isnan(ghi_w_m2) | np.isnan(temperature_c) | np.isnan(wind_m_s)
+    return np.where(missing, np.nan, np.nan_to_num(np.maximum(ac_w, 0)) * SECONDS_PER_ISP / 3_600)
 
 
 def _solar_position(isps: np.ndarray, latitude: float, longitude: float) -> pd.DataFrame:

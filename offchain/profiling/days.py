@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from offchain.baseline.history import DEFAULT_ZONE, History, public_holidays
 from offchain.domain.errors import DomainError, InsufficientHistoryError
-from offchain.domain.isp import SECONDS_PER_ISP, MarketDay, isp_start
+from offchain.domain.isp import SECONDS_PER_ISP, MarketDay, isp_start, zone_of
 
 QUARTER_HOURS = 96
 """Values of a daily curve, whatever the length of its day."""
@@ -115,14 +115,6 @@ def extended(history: History, forecast: History) -> History:
         values[at] = np.where(there, part.net_wh, values[at])
         known[at] |= there
     return History(first, values, known, history.zone)
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """Time zone by its name, or one line that there is none of it."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
-        raise DomainError(f"no time zone {name!r}", hint="for example Europe/Berlin") from exc
 
 
 def local_days(first_isp: int, isps: int, zone: str) -> tuple[tuple[date, ...], np.ndarray]:

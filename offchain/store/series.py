@@ -247,6 +247,8 @@ def _put(connection, table: Table, key: str, block: SeriesBlock, quantity: str, 
 def _read(
     connection, table: Table, key: str, ids: Sequence[str], quantity: str, first_isp: int, isp_count: int, known_at
 ) -> SeriesBlock:
+    if isp_count < 0:
+        raise DomainError(f"{quantity}: a run of {isp_count} ISPs", hint="the first ISP comes before the last")
     position = {name: column for column, name in enumerate(ids)}
     values = np.full((len(ids), isp_count), np.nan)
     query = select(table.c[key], table.c.first_isp, table.c["values"]).where(
