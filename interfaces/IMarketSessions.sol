@@ -12,7 +12,7 @@ import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
 /// two lie in each other or apart, whatever their sessions, so that what is netted together never grows beyond the
 /// longest period. Quarter hours, half hours, hours and pairs of hours do; hours and three quarters of an hour do not.
 /// Readings and standing bundles are good for {recordSeconds} after delivery.
-/// @custom:stop Paused: no new session or schedule.
+/// @custom:stop Paused: no new session or schedule. Cancelling a schedule works.
 /// @custom:trust A market operator answers for its terms and its budgets; it cannot change them.
 interface IMarketSessions {
     /// @notice When a session delivers: `periodCount` periods of `ispsPerPeriod` ISPs from `firstIsp` on.
@@ -32,6 +32,7 @@ interface IMarketSessions {
         uint16 sessionCount,
         uint32 openLeadSeconds
     );
+    event ScheduleCancelled(uint64 indexed scheduleId);
     event SessionOpened(
         uint64 indexed sessionId,
         address indexed operator,
@@ -52,6 +53,7 @@ interface IMarketSessions {
     /// length zero: there are eight lengths on that day already.
     error PeriodsCross(uint256 day, uint256 length, uint256 start, uint256 otherLength, uint256 otherStart);
     error ScheduleUnknown(uint64 scheduleId);
+    error NotOperatorOfSchedule(uint64 scheduleId, address caller, address operator);
     error ScheduleInvalid(uint16 everyIsps, uint16 sessionCount);
     error NotScheduled(uint64 scheduleId, uint16 index, uint16 sessionCount);
     error AlreadyOpened(uint64 scheduleId, uint16 index, uint64 sessionId);
@@ -74,6 +76,11 @@ interface IMarketSessions {
         uint16 sessionCount,
         uint32 openLeadSeconds
     ) external returns (uint64 scheduleId);
+
+    /// @notice No further session of a schedule is opened, for good. Only its operator, paused or not; sessions that are open
+    /// go on. Errors: {ScheduleUnknown}, {NotOperatorOfSchedule}, {NotScheduled} (cancelled before).
+    /// Emits: {ScheduleCancelled}.
+    function cancelSchedule(uint64 scheduleId) external;
 
     /// @notice Opens session `index` of a schedule with the operator's budgets. Anyone may call.
     /// @dev Errors: {ScheduleUnknown}, {NotScheduled}, {AlreadyOpened}, {TooEarly}, and those of {open} (also when the

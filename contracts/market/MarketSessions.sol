@@ -74,6 +74,17 @@ contract MarketSessions is IMarketSessions, Module {
     }
 
     /// @inheritdoc IMarketSessions
+    function cancelSchedule(uint64 scheduleId) external {
+        Schedule storage schedule = _schedules[scheduleId];
+        address operator = schedule.operator;
+        if (operator == address(0)) revert ScheduleUnknown(scheduleId);
+        if (operator != msg.sender) revert NotOperatorOfSchedule(scheduleId, msg.sender, operator);
+        if (schedule.sessionCount == 0) revert NotScheduled(scheduleId, 0, 0);
+        schedule.sessionCount = 0;
+        emit ScheduleCancelled(scheduleId);
+    }
+
+    /// @inheritdoc IMarketSessions
     function openScheduled(uint64 scheduleId, uint16 index) external returns (uint64 sessionId) {
         Schedule storage schedule = _schedules[scheduleId];
         if (schedule.operator == address(0)) revert ScheduleUnknown(scheduleId);

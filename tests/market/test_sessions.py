@@ -169,6 +169,32 @@ def test_registerSchedule_refuses_when_it_is_invalid(world, every, count):
         world.sessions.registerSchedule(TERMS.as_tuple(), FIRST, 4, 4, 60, sender=world.outsider.address)
 
 
+def test_cancelSchedule_opens_no_further_session_and_leaves_open_ones_alone(world):
+    schedule, trader = register(world), world.traders[0]
+    session = open_index(world, schedule, 0)
+    with reverts("NotOperatorOfSchedule", schedule, world.outsider.address, world.operator.address):
+        world.sessions.cancelSchedule(schedule, sender=world.outsider.address)
+    with reverts("ScheduleUnknown", schedule + 1):
+        world.sessions.cancelSchedule(schedule + 1, sender=world.operator.address)
+    world.sessions.cancelSchedule(schedule, sender=world.operator.address)
+    assert world.evm.event("ScheduleCancelled") == {"scheduleId": schedule}
+    with reverts("NotScheduled", schedule, 1, 0):
+        open_index(world, schedule, 1)
+    with reverts("NotScheduled", schedule, 0, 0):
+        world.sessions.cancelSchedule(schedule, sender=world.operator.address)
+    run(session, trader, BIDS, settle=True)
+
+
+def test_cancelSchedule_works_while_paused_and_for_an_operator_that_was_revoked(world):
+    schedule = register(world)
+    world.sessions.pause(sender=world.admin.address)
+    world.participants.setStatus(world.operator.address, 3, b"\0" * 32, sender=world.registrar.address)
+    world.sessions.cancelSchedule(schedule, sender=world.operator.address)
+    world.sessions.unpause(sender=world.admin.address)
+    with reverts("NotScheduled", schedule, 0, 0):
+        open_index(world, schedule, 0)
+
+
 RECORD_SECONDS = 30 * 86_400
 LONGEST_DELIVERY_ISPS = 672
 LIFE_SECONDS = LEAD + TERMS.gate_lead_seconds + (8 + 2 * LONGEST_DELIVERY_ISPS) * 900 + RECORD_SECONDS

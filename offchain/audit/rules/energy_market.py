@@ -66,6 +66,13 @@ def schedule_registered(replay: Replay, event: Event) -> None:
     replay.model.schedules[args["scheduleId"]] = args
 
 
+def schedule_cancelled(replay: Replay, event: Event) -> None:
+    """Sessions of it that are open go on, no other is opened."""
+    schedule = replay.find(replay.model.schedules, event.args["scheduleId"], "schedule")
+    replay.rule(SUBJECT, "cancelled twice", at(event), schedule["sessionCount"] > 0, "a schedule in force", "none")
+    replay.model.schedules[event.args["scheduleId"]] = {**schedule, "sessionCount": 0}
+
+
 def session_opened(replay: Replay, event: Event) -> None:
     args, model = event.args, replay.model
     session_id, operator, terms = args["sessionId"], args["operator"], terms_of(args["terms"])
@@ -467,6 +474,7 @@ def _readings(replay: Replay, isps: range, connection_id: bytes, as_of: int, whe
 
 HANDLERS = {
     ("MarketSessions", "ScheduleRegistered"): schedule_registered,
+    ("MarketSessions", "ScheduleCancelled"): schedule_cancelled,
     ("MarketSessions", "SessionOpened"): applied(session_opened),
     ("EnergyMarket", "BundleSubmitted"): applied(bundle_submitted),
     ("EnergyMarket", "ProductCleared"): applied(product_cleared),
