@@ -328,7 +328,6 @@ def test_settlement_conserves_money_on_long_random_days(fresh, seed):
         day.inv_fs3_group_counts_its_orders()
         day.inv_fs4_no_isp_is_ordered_beyond_the_flex_order()
     day.teardown()
-    print(seed, dict(day.reached))
 
 
 @pytest.mark.long

@@ -2,7 +2,8 @@
 cancelProsumerOrder
 ├── unknown → reverts ProsumerOrderUnknown; cancelled, settled → reverts OrderNotIssued
 ├── other terms → reverts TermsMismatch; other curve → reverts CurveMismatch
-├── not by its aggregator → reverts NotAggregatorOf; direct order, flex order closed → reverts FlexOrderClosed
+├── not by its aggregator → reverts NotAggregatorOf; aggregator suspended → reverts MissingRole
+├── direct order, flex order closed → reverts FlexOrderClosed
 ├── partly taken over by standby, or itself a replacement → reverts AlreadyReplaced
 ├── notice time has begun, to the second → reverts NoticeTooShort
 └── else, also while paused → frees ISPs, weekly count, sums and locked reward, emits ProsumerOrderCancelled
@@ -17,6 +18,7 @@ from tests.utils.flexibility import UP, curve
 from tests.utils.flexworld import issued
 from tests.utils.plain import event, plain
 from tests.utils.reverts import reverts
+from tests.utils.system import Role, Status
 
 QUANTITIES = {72: 1_000, 74: 501}
 
@@ -54,6 +56,12 @@ def test_cancelProsumerOrder_reverts_when_caller_is_not_its_aggregator(world, or
     for sender in (world.home.account, actors.outsider, world.other_aggregator):
         with reverts("NotAggregatorOf", world.order_id, sender, unchanged=world.contracts):
             world.cancel(order, sender=sender)
+
+
+def test_cancelProsumerOrder_reverts_when_aggregator_is_suspended(world, order, actors):
+    world.core.participants.setStatus(actors.aggregator, Status.SUSPENDED, b"\x01" * 32, {"from": actors.registrar})
+    with reverts("MissingRole", actors.aggregator, Role.AGGREGATOR, Status.SUSPENDED, unchanged=world.contracts):
+        world.cancel(order)
 
 
 @pytest.mark.parametrize(("notice_seconds", "late"), [(0, 1), (3_600, 0)])

@@ -2,7 +2,7 @@
 reassign
 ├── paused → reverts EnforcedPause; flex order closed → FlexOrderClosed; order unknown, cancelled, settled → as such
 ├── other terms → reverts TermsMismatch; other curve, baseline, taken curve → reverts CurveMismatch
-├── reading of another meter, before or after the day → reverts ReadingNotOfOrder
+├── direct order; reading of another meter, before or after the day → reverts ReadingNotOfOrder
 ├── forged → InvalidDeviceSignature; missing → ReadingMissing
 ├── nothing due at the ISP, or within the tolerance, to the Wh → reverts NoShortfall
 ├── no later ISP, or all of it taken already → reverts NothingLeftToReassign
@@ -23,7 +23,7 @@ import pytest
 from offchain.chain.agreements import Action
 from tests.reference.settlement import largest_reward, missing_curve
 from tests.utils import clock, flexworld
-from tests.utils.flexibility import OTHER_POINT, curve
+from tests.utils.flexibility import ISP_COUNT, OTHER_POINT, POINT, UP, curve
 from tests.utils.flexworld import LIMIT_WH, issued
 from tests.utils.metering import Device
 from tests.utils.plain import event, plain
@@ -107,6 +107,22 @@ def test_reassign_reverts_when_reading_is_outside_the_day(world, opened, isp_of_
     reading = world.home.device.reading(world.metering_domain, world.day + isp_of_day, 1, 0)
     with reverts("ReadingNotOfOrder", opened.id, unchanged=world.contracts):
         call(world, opened, reading=reading)
+
+
+def test_reassign_reads_the_first_isp_of_the_day_as_one_of_the_order(world, opened):
+    """Nothing was ordered then: nothing is short."""
+    with reverts("NoShortfall", opened.id, 0, 0, unchanged=world.contracts):
+        call(world, opened, position=0)
+
+
+def test_reassign_reverts_when_order_is_direct(world, actors):
+    home = world.other_home
+    part = (home.connection_id, curve(QUANTITIES), home.packed_baseline, world.proof(home))
+    commitment = world.commitment_ids[actors.aggregator.address]
+    terms = (actors.dso, POINT, UP, world.day, ISP_COUNT, 150_001, commitment)
+    (direct,) = issued(world.dispatch.issueDirect(*terms, [part], {"from": actors.module}))
+    with reverts("ReadingNotOfOrder", direct.id, unchanged=world.contracts):
+        world.reassign(direct, home, 72, 0)
 
 
 def test_reassign_reverts_when_isp_is_not_over(world, opened, actors):
