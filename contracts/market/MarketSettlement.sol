@@ -327,19 +327,36 @@ contract MarketSettlement is IMarketSettlement {
             _metering.requireDay(day, meterDays[k].proof);
             if (isp < day.firstIsp) revert IspNotCovered(isp.toUint32());
             uint256 dayEnd = Math.min(uint256(day.firstIsp) + day.ispCount, window.endIsp);
-            for (; isp < dayEnd; ++isp) {
-                (uint256 importWh, uint256 exportWh, bool missing) = day.values.reading(isp - day.firstIsp);
+            isp = _readDay(day.meterId, day.values, day.firstIsp, isp, dayEnd, window);
+        }
+        if (isp < window.endIsp) revert IspNotCovered(isp.toUint32());
+    }
+
+    /// Reads ISPs `isp` .. `dayEnd` - 1 of a day into the window.
+    /// @return The ISP after the last one that it covers.
+    function _readDay(
+        bytes32 meterId,
+        bytes calldata values,
+        uint256 dayFirstIsp,
+        uint256 isp,
+        uint256 dayEnd,
+        Netting.Window memory window
+    ) private view returns (uint256) {
+        for (; isp < dayEnd; ++isp) {
+            unchecked {
+                // The ISP lies in the day and in the window.
+                (uint256 importWh, uint256 exportWh, bool missing) = values.reading(isp - dayFirstIsp);
                 uint256 at = isp - window.firstIsp;
                 if (missing) {
-                    if (!_inService(day.meterId, isp.toUint32())) break;
+                    if (!_inService(meterId, isp.toUint32())) return isp;
                     window.missing[at] = true;
                 } else {
-                    window.importWh[at] = importWh;
-                    window.exportWh[at] = exportWh;
+                    if (importWh != 0) window.importWh[at] = importWh;
+                    if (exportWh != 0) window.exportWh[at] = exportWh;
                 }
             }
         }
-        if (isp < window.endIsp) revert IspNotCovered(isp.toUint32());
+        return isp;
     }
 
     function _inService(bytes32 meterId, uint32 isp) private view returns (bool) {

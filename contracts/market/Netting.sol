@@ -94,12 +94,12 @@ library Netting {
         for (; isp < end; ++isp) {
             uint256 period = (isp - start) / length;
             uint256 i = (isp - start) % length;
-            int256 net;
+            int256 deltaWh;
             for (uint256 product = period; product < 2 * count; product += count) {
-                net += int256(evenShare(position.fills.boughtWh[product], length, i));
-                net -= int256(evenShare(position.fills.soldWh[product], length, i));
+                deltaWh += int256(evenShare(position.fills.boughtWh[product], length, i));
+                deltaWh -= int256(evenShare(position.fills.soldWh[product], length, i));
             }
-            residualWh[isp - window.firstIsp] += net;
+            residualWh[isp - window.firstIsp] += deltaWh;
         }
     }
 
@@ -244,10 +244,22 @@ library Netting {
         uint256 length,
         uint256 wanted
     ) private pure returns (uint256 used) {
-        for (uint256 end = at + length; at < end && used != wanted; ++at) {
-            uint256 part = Math.min(valuesWh[at], wanted - used);
-            valuesWh[at] -= part;
-            used += part;
+        // No checks: the period lies in the window, whose values these are; a part is at most its value.
+        assembly ("memory-safe") {
+            let value := add(add(valuesWh, 0x20), shl(5, at))
+            for {
+                let end := add(value, shl(5, length))
+            } and(lt(value, end), lt(used, wanted)) {
+                value := add(value, 0x20)
+            } {
+                let whole := mload(value)
+                let part := sub(wanted, used)
+                if lt(whole, part) {
+                    part := whole
+                }
+                mstore(value, sub(whole, part))
+                used := add(used, part)
+            }
         }
     }
 

@@ -92,13 +92,33 @@ def test_flows_agree_with_the_twin_for_overlapping_sessions(case):
         assert flow == (*by_product, netted.incomplete[period])
 
 
+def test_flows_keep_green_purchases_for_green_sales():
+    """A brown sale of a quarter hour comes before a green one of the hour, but the green purchase is not its."""
+    found = {1: (Span(0, 1, 1), {0: Trade(0, 100, 0)}), 2: (Span(0, 4, 1), {1: Trade(0, 100, 0)})}
+    found[3] = (Span(0, 1, 1), {1: Trade(100, 0, 0)})
+    flows = own.flows(found, dict.fromkeys(range(4), (0, 0)))
+    assert (flows[1, 0].covered_wh, flows[2, 1].covered_wh, flows[3, 1].taken_wh) == (0, 100, 100)
+    empty = [0, 0]
+    positions = [
+        Position(1, Span(0, 1, 1), Fills(empty, [100, 0], empty)),
+        Position(2, Span(0, 4, 1), Fills(empty, [0, 100], empty)),
+        Position(3, Span(0, 1, 1), Fills([0, 100], empty, empty)),
+    ]
+    netted = net(positions, MeteredWindow.of(0, [(0, 0)] * 4)).sessions
+    assert (netted[1].covered_wh, netted[2].covered_wh) == ([0, 0], [0, 100])
+
+
 @given(held(), st.integers(1, 5))
 def test_windows_agree_with_the_twin(case, which):
     found, _ = case
     spans = {session_id: span for session_id, (span, _) in found.items()}
     settled = spans[min(which, len(spans))]
     isps, inside = own.window_of(settled, spans)
-    assert widened(isps.start, isps.stop, spans.values()) == (isps.start, isps.stop)
+    first, end, grown = settled.first_isp, settled.end_isp, True
+    while grown:
+        wider = widened(first, end, [s for s in spans.values() if s.first_isp < end and first < s.end_isp])
+        grown, (first, end) = wider != (first, end), wider
+    assert (isps.start, isps.stop) == (first, end)
     assert inside == [k for k, s in spans.items() if s.first_isp < isps.stop and isps.start < s.end_isp]
 
 
