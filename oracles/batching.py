@@ -112,9 +112,10 @@ class Batcher:
         Repeating it returns the batch that exists, unless readings have come in or changed since: then a
         correction is made, the next version. Values, batch and outbox entry are one transaction.
         """
-        now = self._require_over(day.end_isp)
+        self._require_over(day.end_isp)
         meter_ids = [meter_id for meter_id in self._meter_ids if self._in_service(meter_id, day)]
         with self._store.write() as connection, TemporaryDirectory(prefix="gridpact-day-") as folder:
+            now = unix(self._clock)  # with the write lock: nothing in the batch is younger than the batch
             packed = packed_days(connection, meter_ids, day.first_isp, day.isp_count, Path(folder) / "day")
             latest = latest_batch(connection, BatchKind.DAY, self._operator, day.first_isp)
             if latest is not None:
@@ -166,8 +167,9 @@ class Batcher:
 
     def close_isp(self, isp: int) -> Batch | None:
         """Intraday batch of one ISP that is over, ``None`` without reading; made once and not corrected."""
-        now = self._require_over(isp + 1)
+        self._require_over(isp + 1)
         with self._store.write() as connection:
+            now = unix(self._clock)
             if (latest := latest_batch(connection, BatchKind.INTRADAY, self._operator, isp)) is not None:
                 return latest
             own = frozenset(self._meter_ids)
@@ -191,14 +193,13 @@ class Batcher:
             )
             return self._hand_over(connection, batch, now)
 
-    def _require_over(self, end_isp: int) -> int:
+    def _require_over(self, end_isp: int) -> None:
         now = unix(self._clock)
         if now < end_isp * SECONDS_PER_ISP:
             raise DomainError(
                 f"period ends with ISP {end_isp - 1}, it is ISP {now // SECONDS_PER_ISP} now",
                 hint="close it when it is over",
             )
-        return now
 
     def _hand_over(self, connection: Connection, batch: Batch, now: int) -> Batch:
         batch_id = insert_batch(connection, batch)

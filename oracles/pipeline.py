@@ -158,9 +158,12 @@ class MeteringPipeline:
         corrections: list[tuple[ReadingRow, ReadingRow]] = []
         if work.states or work.stated:
             with self.store.write() as connection:
-                corrections = self._from_statements(connection, work, now, source)
+                # With the write lock: a batch that was made meanwhile is older than what it does not have.
+                if (stored_at := unix(self._clock)) != now:
+                    work.rows = [row._replace(belief_time=stored_at) for row in work.rows]
+                corrections = self._from_statements(connection, work, stored_at, source)
                 insert_readings(connection, work.rows)
-                correct_readings(connection, corrections, superseded_at=now)
+                correct_readings(connection, corrections, superseded_at=stored_at)
                 save_estimates(connection, work.estimates)
                 save_register_states(connection, work.states.values())
             self._states.update(work.states)

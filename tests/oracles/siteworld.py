@@ -11,6 +11,8 @@ from pathlib import Path
 from eth_account import Account
 from eth_hash.auto import keccak
 
+from offchain.audit import audit
+from offchain.audit.source import Evidence, open_evidence
 from offchain.chain.anvil import MNEMONIC, Anvil
 from offchain.chain.client import Chain
 from offchain.chain.contracts import Suite
@@ -194,6 +196,15 @@ def count_on_chain(site: SiteConfig, suite: Suite) -> int:
             assert proof
             counted += sum(value is not None for value in values)
     return counted
+
+
+def audited(site: SiteConfig, suite: Suite) -> dict[str, int]:
+    """What the audit of chain and store has checked; it must find nothing wrong."""
+    evidence = Evidence(Path(site.store), site.chain.deployment, rpc=suite.chain.url)
+    with open_evidence(evidence) as (chain, records):
+        report = audit(chain, records)
+    assert report.ok, report.mismatches[:3]
+    return report.checked
 
 
 def load(folder: Path) -> SiteConfig:

@@ -1,6 +1,7 @@
 """Batcher: a day that is not over, the first time, repeated, corrected, without readings; an ISP likewise."""
 
-from datetime import date
+from contextlib import contextmanager
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -17,7 +18,9 @@ from offchain.store.outbox import open_items
 from offchain.store.readings import ReadingRow, insert_readings
 from offchain.store.tables import meter_days
 from oracles.batching import Batcher, anchor_topic
-from oracles.clock import SimulatedClock
+from oracles.clock import SimulatedClock, unix
+from oracles.pipeline import MeteringPipeline
+from oracles.sources.port import IntervalEnergy
 
 OPERATOR = "0x" + "22" * 20
 
@@ -145,3 +148,24 @@ def test_close_isp_returns_none_when_nothing_was_read(batcher, store, day, over)
 def test_close_isp_raises_when_isp_is_running(batcher, day):
     with pytest.raises(DomainError, match="period ends"):
         batcher.close_isp(day.first_isp)
+
+
+def test_batch_and_reading_are_dated_when_they_have_the_write_lock(
+    batcher, store, points, signer, clock, day, meter_ids, monkeypatch
+):
+    """Else a reading in a batch could be younger than it, and count as not yet published (decision 0044)."""
+    write = store.write
+
+    @contextmanager
+    def waiting():
+        with write() as connection:
+            clock.advance_to(clock.now() + timedelta(seconds=5))  # somebody else wrote for so long
+            yield connection
+
+    pipeline = MeteringPipeline(store, points, signer, clock)
+    clock.advance_to(isp_start(day.first_isp + 1))
+    monkeypatch.setattr(store, "write", waiting)
+    value = IntervalEnergy(meter_ids[0], day.first_isp, 5, 5, unix(clock))
+    (row,) = pipeline.ingest([value]).accepted
+    assert row.belief_time == (day.first_isp + 1) * 900 + 5
+    assert batcher.close_isp(day.first_isp).belief_time == row.belief_time + 5

@@ -1,7 +1,6 @@
-"""Reorgs deeper than the confirmations: what was final is gone, and in the end on chain again, once.
+"""Reorgs deeper than the confirmations: what was final is gone, and in the end on chain again, once; the audit agrees.
 
 blocks replaced by empty ones; chain set back to a snapshot; the node behind → nothing is believed
-killed between noticing and sending → sent after the restart
 """
 
 import asyncio
@@ -13,6 +12,7 @@ from offchain.chain.anvil import Anvil
 from offchain.chain.indexer import read_events
 from offchain.store.batches import BatchKind, BatchStatus, batch_counts
 from oracles.chainlink import DEEP_REORG
+from oracles.keys import SiteKeys
 from oracles.site import Site
 from tests.oracles.siteworld import (
     AFTER,
@@ -20,8 +20,10 @@ from tests.oracles.siteworld import (
     METER_IDS,
     FastClock,
     PatientSender,
+    audited,
     count_on_chain,
     deploy,
+    enrol,
     finished,
     load,
     write_site,
@@ -62,9 +64,10 @@ async def set_back(suite, site, snapshot):
 def test_site_puts_every_reading_on_chain_once_when_a_reorg_is_deeper_than_the_confirmations(tmp_path, reorganise):
     with Anvil(timestamp=AFTER) as node:
         suite = deploy(node, tmp_path)
-        suite.chain.request("anvil_mine", "0x20")  # the contracts stay
         suite.chain.request("evm_setIntervalMining", 1)
         write_site(tmp_path, [node.url], confirmations=CONFIRMATIONS)
+        enrol(suite, SiteKeys(load(tmp_path)).addresses, DAY.first_isp)
+        suite.chain.request("anvil_mine", "0x20")  # all this stays
 
         async def main():
             config, clock = load(tmp_path), FastClock(time.time(), 86_400 / SECONDS)
@@ -84,3 +87,4 @@ def test_site_puts_every_reading_on_chain_once_when_a_reorg_is_deeper_than_the_c
 
         asyncio.run(main())
         assert count_on_chain(load(tmp_path), suite) == DAY.isp_count * len(METER_IDS)
+        assert audited(load(tmp_path), suite)["readings"] >= DAY.isp_count * len(METER_IDS)
