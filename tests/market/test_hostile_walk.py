@@ -3,6 +3,7 @@ A session under people who do what they like, when they like
 ├── INV-P1: balances + pot never change in sum
 ├── INV-P2: the pot is what the reference owes, until the first claim; afterwards at least what is held
 ├── INV-P3: every refusal is the one that the time and the state predict
+├── INV-P4: wherever the walk ends, anybody can wind the session up, all paused, and nothing is left in the pot
 └── time stands at, before and after each deadline; the market may be paused; old signatures come back
 """
 
@@ -38,7 +39,27 @@ def make_machine(world):
             self.total = world.house.totalHeld()
 
         def teardown(self):
-            self.rollback.__exit__(None, None, None)
+            try:
+                self.wind_up()
+            finally:
+                self.rollback.__exit__(None, None, None)
+
+        def wind_up(self) -> None:
+            """INV-P4."""
+            if not self.paused:
+                world.market.pause(sender=world.admin.address)
+            world.house.pause(sender=world.admin.address)
+            if not self.finalised:
+                world.evm.now = max(world.evm.now, self.session.times.accept_by + 1)
+                assert self.session.clear()
+                self.session.finalise()
+            for trader, rows in self.rows.items():
+                if rows and trader not in self.settled:
+                    self.session.settle(trader, self.packed(trader))
+            if not self.closed:
+                self.session.market.closeSession(self.session.id)
+            assert self.session.pot == 0
+            self.inv_p1_money_is_conserved()
 
         # -------------------------------------------------- helpers
 
@@ -239,8 +260,8 @@ def test_session_under_hostile_actors(deployed):
 
 def test_walk_notices_a_wrong_prediction(deployed):
     machine = make_machine(deployed)()
-    try:
-        with pytest.raises(AssertionError, match="did not come"):
-            machine.expect("GateClosed", lambda: machine.session.submit(deployed.traders[0], bundle_of((0, 0, 8, 50))))
-    finally:
+    with pytest.raises(AssertionError, match="did not come"):
+        machine.expect("GateClosed", lambda: machine.session.submit(deployed.traders[0], bundle_of((0, 0, 8, 50))))
+    # The bundle was placed and nobody settles it: the walk cannot be wound up.
+    with pytest.raises(ContractRevertedError, match="BundlesOpen"):
         machine.teardown()
