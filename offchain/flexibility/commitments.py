@@ -18,6 +18,8 @@ from offchain.store import Store
 from offchain.store.curves import CommitmentRow, CurveRow, commit_curves, insert_curves
 from offchain.store.documents import Document, put_document
 
+RUN_DOCUMENT = "forecast_run"
+
 
 class CommitmentKind(IntEnum):
     """``ICommitmentRegistry.Kind``."""
@@ -122,6 +124,7 @@ def commit_forecast_run(
     day: MarketDay,
     curves: Mapping[bytes, bytes],
     made_at: int,
+    kind: CommitmentKind = CommitmentKind.FORECAST,
 ) -> CommittedCurves:
     """Commit the curves of a forecast run together with the record of the run.
 
@@ -132,6 +135,8 @@ def commit_forecast_run(
     ----------
     record : str
         Canonical record, see :class:`offchain.forecasting.verification.Run`; kept as document ``forecast_run``.
+    kind : CommitmentKind
+        D-prognoses are forecasts that an aggregator answers for.
     """
     digest = hashlib.sha256(record.encode()).digest()
     try:
@@ -139,12 +144,12 @@ def commit_forecast_run(
     except (ValueError, KeyError, TypeError) as exc:
         raise DomainError("not the record of a forecast run", hint="give Run.to_json()") from exc
     with store.write() as connection:
-        put_document(connection, Document("forecast_run", digest, record.encode(), made_at))
+        put_document(connection, Document(RUN_DOCUMENT, keccak(record.encode()), record.encode(), made_at))
     return commit_packed(
         suite,
         store,
         committer,
-        kind=CommitmentKind.FORECAST,
+        kind=kind,
         method=f"{name}#{digest.hex()[:40]}",
         scope=scope,
         day=day,

@@ -9,13 +9,12 @@ import pandas as pd
 from offchain.domain.errors import DomainError
 from offchain.forecasting.experts import EXPERTS, Settings
 from offchain.forecasting.features import Issues
+from offchain.forecasting.forecast import REFERENCES
 from offchain.forecasting.forecaster import Frame, Model, predict_issues, train
 from offchain.forecasting.horizons import Horizon
 from offchain.forecasting.panel import Panel
 from offchain.forecasting.scores import coverage, pinball, relative_crps, relative_mae, span
 from offchain.forecasting.weather import Weather
-
-REFERENCES = ("weekly_naive", "persistence")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pandas as pd
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP
 
+REFERENCES = ("weekly_naive", "persistence")
 OWN_HISTORY = "own history"
 GROUP_SCALED = "group profile, scaled to own history"
 GROUP_PROFILE = "group profile"
@@ -39,6 +40,8 @@ class Forecast:
         Mean weight of each expert; NaN for series on the profile of the group.
     problems : dict of str to str
         Series without a forecast, with the reason.
+    references : dict of str to ndarray, shape (n_steps, n_series)
+        What weekly naive and persistence say, to compare with [Wh]; NaN for series without own history.
     """
 
     horizon: str
@@ -55,6 +58,7 @@ class Forecast:
     basis: tuple[str, ...]
     weights: dict[str, np.ndarray]
     problems: dict[str, str] = field(default_factory=dict)
+    references: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per series and step, times in UTC."""

@@ -17,7 +17,7 @@ from offchain.domain.isp import SECONDS_PER_ISP, isp_start
 from offchain.forecasting.ensemble import WINDOW_DAYS, combine
 from offchain.forecasting.experts import EXPERTS, Experts, Settings, train_experts
 from offchain.forecasting.features import Features, Issues, build_features
-from offchain.forecasting.forecast import GROUP_PROFILE, GROUP_SCALED, OWN_HISTORY, Forecast
+from offchain.forecasting.forecast import GROUP_PROFILE, GROUP_SCALED, OWN_HISTORY, REFERENCES, Forecast
 from offchain.forecasting.horizons import Horizon
 from offchain.forecasting.panel import Panel, in_steps, unusable
 from offchain.forecasting.step_calendar import StepCalendar
@@ -295,6 +295,7 @@ def predict(model: Model, panel: Panel, issued_at: int, *, weather: Weather | No
         tuple(np.array(basis)[usable].tolist()),
         {name: weights[usable, m] for m, name in enumerate(EXPERTS)},
         problems,
+        {name: result.experts[0][leads][:, usable, EXPERTS.index(name)] for name in REFERENCES},
     )
 
 

@@ -44,10 +44,12 @@ class Horizon:
 
 
 DAY_AHEAD = Horizon("day_ahead", step_isps=4, steps=0, issue_minute=11 * 60)
+DAY_AHEAD_ISP = Horizon("day_ahead_isp", step_isps=1, steps=0, issue_minute=11 * 60)
+"""As ``DAY_AHEAD``, in ISPs: what prognoses and grid safety analysis speak in."""
 INTRADAY = Horizon("intraday", step_isps=2, steps=8)
 HOUR_AHEAD = Horizon("hour_ahead", step_isps=1, steps=4)
 
-HORIZONS = {h.name: h for h in (DAY_AHEAD, INTRADAY, HOUR_AHEAD)}
+HORIZONS = {h.name: h for h in (DAY_AHEAD, DAY_AHEAD_ISP, INTRADAY, HOUR_AHEAD)}
 
 
 def horizon(name: str) -> Horizon:

@@ -19,9 +19,9 @@ class Timetable:
     """
 
     setup: int = -60 * HOUR
-    forecast: int = -14 * HOUR
-    request: int = -13 * HOUR
-    offers: int = -12 * HOUR
+    forecast: int = -13 * HOUR
+    request: int = -12 * HOUR
+    offers: int = -11 * HOUR
     gate_closure: int = -10 * HOUR
     selection: int = -10 * HOUR + 900
     select_by: int = -9 * HOUR
@@ -55,7 +55,7 @@ class Trading:
     The session is over before the DSO's request, so that whoever trades knows what it will use.
     """
 
-    gate_closure: int = -13 * HOUR - 1_800
+    gate_closure: int = -12 * HOUR - 1_800
     """Seconds from local midnight of the delivery day."""
     acceptance_seconds: int = 900
     base_price: int = -50_000

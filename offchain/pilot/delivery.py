@@ -306,7 +306,7 @@ class _Site:
 
     def _curtailable_wh(self) -> np.ndarray:
         """What the DSO can take off per connection and ISP: expected flexible use within the limits."""
-        expected = np.maximum(self.ahead.forecast_wh, 0).astype(np.int64)
+        expected = np.maximum(self.ahead.forecast.expected_wh, 0).astype(np.int64)
         return np.minimum(expected, self.flexible_wh[Direction.UP])
 
     def _last_needed(self) -> int | None:

@@ -1,6 +1,6 @@
 """The day before: forecasts, prognoses, baselines, need, request, offers, orders (LL-UC03 to LL-UC07)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -8,16 +8,15 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from offchain.baseline.history import day_type
 from offchain.baseline.method import baseline_method, baselines
 from offchain.domain.curves import pack_baseline, pack_quantities, unpack_baseline
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.domain.units import BPS, Direction
-from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, commit_packed
+from offchain.flexibility.commitments import CommitmentKind, CommittedCurves, commit_forecast_run, commit_packed
 from offchain.flexibility.orders import OrderBook, dispatch_calls, send_in_order
 from offchain.flexibility.reassigning import candidates
-from offchain.forecasting.method import forecast_method, forecasts, round_forecast_wh
+from offchain.forecasting.method import round_forecast_wh
 from offchain.grid.assets import AssetKind
 from offchain.grid.congestion import FlexibilityNeed, flexibility_needs, loading_percent
 from offchain.grid.scenario import ZONE, Scenario
@@ -26,15 +25,17 @@ from offchain.optimisation.disaggregation import disaggregate
 from offchain.optimisation.member import Member, first_position_after_notice, positions_of_bitmap
 from offchain.optimisation.offers import build_offer
 from offchain.optimisation.selection import Offer, Selection, select_offers
+from offchain.pilot.foresight import DayForecast, forecast_day
 from offchain.pilot.trading import trade_day_ahead
 from offchain.pilot.world import World
 from offchain.store.curves import latest_curve
 
-BASELINE = "mid_4_of_6@1"
-FORECAST = "weekly_naive@1"
-HISTORY_DAYS = 21
-SIMILAR_DAYS = 6
-PLANNING_DAYS = 7
+BASELINE = "weighted_10@1"
+HISTORY_DAYS = 35
+"""Ten days of a weekend are in them."""
+PLANNING_DAYS = range(2, 16)
+"""Metered days, counted back from the delivery day, that bound what is planned for."""
+PLANNING_SLACK_ISPS = 2
 YELLOW = 1
 
 
@@ -44,8 +45,10 @@ class DayAhead:
 
     Attributes
     ----------
-    forecast_wh, baseline_wh : ndarray, shape (isp_count, n_connections)
-        Expected net consumption and baseline of every connection [Wh].
+    forecast : DayForecast
+        Of every connection and group, with its uncertainty.
+    baseline_wh : ndarray, shape (isp_count, n_connections)
+        Baseline of every connection [Wh].
     expected_percent : ndarray, shape (isp_count,)
         Loading of the transformer by the aggregators' prognoses and the DSO's own forecast for the rest [%].
     need : FlexibilityNeed or None
@@ -63,7 +66,7 @@ class DayAhead:
         The day-ahead session in which everybody traded its forecast.
     """
 
-    forecast_wh: np.ndarray
+    forecast: DayForecast
     baseline_wh: np.ndarray
     expected_percent: np.ndarray
     need: FlexibilityNeed | None
@@ -92,19 +95,17 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     """Everything from the forecast to the prosumer orders."""
     table, day = world.config.timetable, world.day
     world.at(table.forecast)
-    forecast_wh, baseline_wh = _expect(world)
-    committed = _commit(world, forecast_wh, baseline_wh)
-    session_id = trade_day_ahead(world, forecast_wh, FORECAST)
+    forecast, baseline_wh = forecast_day(world), _baselines_of_day(world)
+    committed = _commit(world, forecast, baseline_wh)
+    session_id = trade_day_ahead(world, forecast.expected_wh, forecast.connections.run.method_id)
     nothing = np.zeros(day.isp_count, dtype=np.int64)
-    ahead = DayAhead(forecast_wh, baseline_wh, nothing, None, None, {}, {}, nothing, committed, session_id)
-    expected_percent, need = _need(world, forecast_wh)
-    ahead = replace(ahead, expected_percent=expected_percent)
+    expected_percent, need = _need(world, forecast)
+    ahead = DayAhead(forecast, baseline_wh, expected_percent, need, None, {}, {}, nothing, committed, session_id)
     if need is None:
         return ahead
     world.at(table.request)
-    request_id = _request(world, need)
-    ahead = replace(ahead, need=need, request_id=request_id)
-    members = {position: _members(world, position, need.direction) for position in range(len(world.cast.aggregators))}
+    ahead = replace(ahead, request_id=_request(world, need))
+    members = {position: _members(world, ahead, position) for position in range(len(world.cast.aggregators))}
     world.at(table.offers)
     offers = _offer(world, ahead, members)
     world.at(table.selection)
@@ -114,49 +115,51 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     return replace(ahead, standby=_dispatch(world, ahead, members, book))
 
 
-def _expect(world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Forecasts and baselines of every connection from its metered history, both known the day before."""
-    day, scenario = world.day, world.scenario
-    # The day before delivery is not over when the forecast is made, so metering ends where it begins.
-    last = MarketDay.of(day.day - timedelta(days=1), ZONE).first_isp
-    first = MarketDay.of(day.day - timedelta(days=1 + HISTORY_DAYS), ZONE).first_isp
-    history = scenario.net_wh(range(first, last))
-    forecast = forecasts(forecast_method(FORECAST), first, history, day)
-    return forecast, baselines(baseline_method(BASELINE), first, history, day)
+def _baselines_of_day(world: World) -> np.ndarray:
+    """Baselines of every connection from its metered history, known the day before."""
+    return baselines(baseline_method(BASELINE), *_history(world, world.scenario.net_wh), world.day)
 
 
-def _commit(world: World, forecast_wh: np.ndarray, baseline_wh: np.ndarray) -> dict[int, CommittedCurves]:
+def _history(world: World, wh_of: Callable[[range], np.ndarray]) -> tuple[int, np.ndarray]:
+    """First ISP and values of the whole days that are over when baselines are made."""
+    # The day before delivery is not over then, so metering ends where it begins.
+    first, last = (
+        MarketDay.of(world.day.day - timedelta(days=days), ZONE).first_isp for days in (1 + HISTORY_DAYS, 1)
+    )
+    return first, wh_of(range(first, last))
+
+
+def _commit(world: World, forecast: DayForecast, baseline_wh: np.ndarray) -> dict[int, CommittedCurves]:
     """D-prognosis and baselines of every aggregator, connection by connection; forecast and baselines of the DSO."""
     cast, day, point = world.cast, world.day, world.congestion_point_id
     made_at = world.time_of(world.config.timetable.forecast)
     committed = {}
     common = {"scope": point, "day": day, "made_at": made_at}
+    prognosis_wh = round_forecast_wh(forecast.expected_wh)
     for position, aggregator in enumerate(cast.aggregators):
         own = [c for c, a in world.member_of.values() if a == position]
         if not own:
             continue  # nobody to speak for
-        prognosis_wh = round_forecast_wh(forecast_wh)
-        commit_packed(
+        commit_forecast_run(
             world.suite,
             world.store,
             aggregator,
-            kind=CommitmentKind.D_PROGNOSIS,
-            method=FORECAST,
+            record=forecast.connections.run.to_json(),
             curves={cast.prosumers[c].meter_id: pack_baseline(prognosis_wh[:, c]) for c in own},
+            kind=CommitmentKind.D_PROGNOSIS,
             **common,
         )
         committed[position] = _commit_baselines(world, aggregator, baseline_wh, own, common)
     # The DSO's baselines serve direct control; they are its own set, made a second later.
     everybody = range(len(cast.prosumers))
     committed[-1] = _commit_baselines(world, cast.dso, baseline_wh, everybody, common | {"made_at": made_at + 1})
-    total = pack_baseline(round_forecast_wh(forecast_wh.sum(axis=1)))
-    commit_packed(
+    _, point_wh, _ = forecast.of_point_wh()
+    commit_forecast_run(
         world.suite,
         world.store,
         cast.dso,
-        kind=CommitmentKind.FORECAST,
-        method=FORECAST,
-        curves={point: total},
+        record=forecast.groups.run.to_json(),
+        curves={point: pack_baseline(round_forecast_wh(point_wh))},
         **common,
     )
     return committed
@@ -177,17 +180,18 @@ def _commit_baselines(
     )
 
 
-def _prognosis_wh(world: World, forecast_wh: np.ndarray) -> np.ndarray:
+def _prognosis_wh(world: World, forecast: DayForecast) -> np.ndarray:
     """Expected net consumption as the DSO knows it: what aggregators committed, connection by connection [Wh].
 
     The DSO's own forecast stands where no aggregator speaks for a connection.
     """
+    method = forecast.connections.run.method_id
     with world.store.read() as connection:
         rows = {
-            meter_id: latest_curve(connection, "d_prognosis", FORECAST, meter_id, world.day.first_isp)
+            meter_id: latest_curve(connection, "d_prognosis", method, meter_id, world.day.first_isp)
             for meter_id in (p.meter_id for p in world.cast.prosumers)
         }
-    own_wh = round_forecast_wh(forecast_wh)
+    own_wh = round_forecast_wh(forecast.expected_wh)
     columns = [
         own_wh[:, p.position] if rows[p.meter_id] is None else unpack_baseline(rows[p.meter_id].values)
         for p in world.cast.prosumers
@@ -195,46 +199,77 @@ def _prognosis_wh(world: World, forecast_wh: np.ndarray) -> np.ndarray:
     return np.array(columns, dtype=np.int64).T
 
 
-def _need(world: World, forecast_wh: np.ndarray) -> tuple[np.ndarray, FlexibilityNeed | None]:
-    """Expected loading, and what would be enough for the expected day and for each of the last seven metered ones.
+def _need(world: World, forecast: DayForecast) -> tuple[np.ndarray, FlexibilityNeed | None]:
+    """Expected loading, and what is enough for the highest import and the highest feed-in to plan for.
 
-    A single expected day hides the sunny and the cold ones; the DSO buys for those it has just seen as well, ISP by
-    ISP. Returns the direction with more energy, None when none of the days is congested.
+    These are P90 and P10 of the congestion point, but not beyond what was metered at about that time of day on its
+    last days: an interval is also wide because little is known. Returns the direction with more energy, None when no
+    congestion is to be planned for.
     """
-    scenario, day = world.scenario, world.day
-    element, margin, isps = scenario.congestion_point, world.config.planning_margin, list(day.isps)
-    flexible_wh = {direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction}
+    scenario, day, flow = world.scenario, world.day, world.flow
+    element, expected_wh = scenario.congestion_point, _prognosis_wh(world, forecast)
     # Reactive power is expected as it was a week before.
-    days = [(_prognosis_wh(world, forecast_wh), scenario.reactive_var(_isps_before(day, 7)))]
-    for back in range(2, 2 + PLANNING_DAYS):
-        seen = _isps_before(day, back)
-        days.append((scenario.net_wh(seen), scenario.reactive_var(seen)))
-    worst: dict[Direction, FlexibilityNeed] = {}
-    for net_wh, reactive_var in days:
-        for need in flexibility_needs(
-            world.flow, net_wh, reactive_var, element=element, flexible_wh=flexible_wh, margin=margin, isps=isps
-        ):
-            worst[need.direction] = _higher(worst[need.direction], need) if need.direction in worst else need
-    expected = loading_percent(world.flow.grid, world.flow.run(*days[0]), element)
-    return expected, max(worst.values(), key=lambda need: need.quantity_wh.sum(), default=None)
+    reactive_var = scenario.reactive_var(_isps_before(day, 7))
+    low_wh, _, high_wh = forecast.of_point_wh()
+    least_wh, most_wh = _metered_range(world)
+    likely = forecast.connections.forecast
+    flexible_wh = {direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction}
+    plans = {
+        Direction.UP: (np.minimum(high_wh, most_wh), likely.p90 - likely.p50),
+        Direction.DOWN: (np.maximum(low_wh, least_wh), likely.p50 - likely.p10),
+    }
+    needs = []
+    for direction, (point_wh, spread_wh) in plans.items():
+        found = flexibility_needs(
+            flow,
+            reaching(point_wh, expected_wh, spread_wh),
+            reactive_var,
+            element=element,
+            flexible_wh=flexible_wh,
+            margin=world.config.planning_margin,
+            isps=list(day.isps),
+        )
+        needs += [need for need in found if need.direction is direction]
+    expected = loading_percent(flow.grid, flow.run(expected_wh, reactive_var), element)
+    return expected, max(needs, key=lambda need: need.quantity_wh.sum(), default=None)
+
+
+def _metered_range(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Least and most net consumption of all connections together on the last days, shape (isp_count,) each [Wh].
+
+    Taken within half an hour of every ISP: peaks do not come on the minute.
+    """
+    totals_wh = []
+    for back in PLANNING_DAYS:
+        isps = _isps_before(world.day, back)
+        wider = range(isps.start - PLANNING_SLACK_ISPS, isps.stop + PLANNING_SLACK_ISPS)
+        totals_wh.append(world.scenario.net_wh(wider).sum(axis=1))
+    windows = np.lib.stride_tricks.sliding_window_view(np.array(totals_wh), 2 * PLANNING_SLACK_ISPS + 1, axis=1)
+    return windows.min(axis=(0, 2)), windows.max(axis=(0, 2))
+
+
+def reaching(total_wh: np.ndarray, expected_wh: np.ndarray, spread_wh: np.ndarray) -> np.ndarray:
+    """Net consumption of every connection [Wh] with which their sum is ``total_wh`` instead of what is expected.
+
+    The difference is laid on the connections as their own intervals are wide, because who is hardest to predict is
+    likeliest to differ; evenly where none has a width.
+
+    Parameters
+    ----------
+    total_wh : ndarray, shape (n_isps,)
+    expected_wh, spread_wh : ndarray, shape (n_isps, n_connections)
+        ``spread_wh`` is non-negative.
+    """
+    width_wh = spread_wh.sum(axis=1, keepdims=True)
+    even = np.full_like(spread_wh, 1 / spread_wh.shape[1])
+    share = np.divide(spread_wh, width_wh, out=even, where=width_wh > 0)
+    return expected_wh + (total_wh - expected_wh.sum(axis=1))[:, None] * share
 
 
 def _isps_before(day: MarketDay, days: int) -> range:
     """As many ISPs as ``day`` has, from local midnight so many days before."""
     first = MarketDay.of(day.day - timedelta(days=days), ZONE).first_isp
     return range(first, first + day.isp_count)
-
-
-def _higher(one: FlexibilityNeed, other: FlexibilityNeed) -> FlexibilityNeed:
-    """The higher need per ISP, with the loading it was found for."""
-    take = other.loading_before_percent > one.loading_before_percent
-    return FlexibilityNeed(
-        one.element,
-        one.direction,
-        np.maximum(one.quantity_wh, other.quantity_wh),
-        np.where(take, other.loading_before_percent, one.loading_before_percent),
-        np.where(take, other.loading_after_percent, one.loading_after_percent),
-    )
 
 
 def _request(world: World, need: FlexibilityNeed) -> int:
@@ -268,10 +303,10 @@ def _request(world: World, need: FlexibilityNeed) -> int:
     return world.suite.event(receipt, "RequestPublished").args["requestId"]
 
 
-def _members(world: World, aggregator: int, direction: Direction) -> dict[str, tuple[int, Member]]:
+def _members(world: World, ahead: DayAhead, aggregator: int) -> dict[str, tuple[int, Member]]:
     """Members of an aggregator that are not standby, by agreement id."""
-    scenario, day = world.scenario, world.day
-    possible_wh = scenario.by_connection(_possible_wh(world, direction))
+    scenario, day, direction = world.scenario, world.day, ahead.need.direction
+    possible_wh = _possible_wh(world, ahead)
     members = {}
     for agreement_id, (connection, owner) in world.member_of.items():
         terms = world.terms[agreement_id]
@@ -296,35 +331,28 @@ def _members(world: World, aggregator: int, direction: Direction) -> dict[str, t
     return members
 
 
-def _possible_wh(world: World, direction: Direction) -> np.ndarray:
-    """What every device can be expected to move, shape (isp_count, n_assets) [Wh].
+def _possible_wh(world: World, ahead: DayAhead) -> np.ndarray:
+    """What every connection can be counted on to move against its baseline, shape (isp_count, n_connections) [Wh].
 
-    What would have to be in use to be taken off is uncertain, home by home; an aggregator counts on part of it only.
+    UP, part of what EVs and heat pumps are expected to use is not counted on: what is not in use cannot be taken off.
+    DOWN, devices first have to make good what the connection may feed in beyond its baseline (P10).
     """
-    scenario = world.scenario
+    scenario, direction = world.scenario, ahead.need.direction
     possible_wh = scenario.flexible_wh(world.day, direction, asset_wh=_expected_use_wh(world))
     if direction is Direction.DOWN:
-        return possible_wh
+        beyond_wh = ahead.baseline_wh - round_forecast_wh(ahead.forecast.connections.forecast.p10)
+        return np.maximum(scenario.by_connection(possible_wh) - np.maximum(beyond_wh, 0), 0)
     uncertain = np.array([a.kind in (AssetKind.EV, AssetKind.HEAT_PUMP) for a in scenario.assets])
     counted_wh = possible_wh * (BPS - world.config.reserve_bps) // BPS
-    return np.where(uncertain, counted_wh, possible_wh)
+    return scenario.by_connection(np.where(uncertain, counted_wh, possible_wh))
 
 
 def _expected_use_wh(world: World) -> np.ndarray:
-    """Expected net consumption per device: mean of the days that the baselines look at, whole Wh.
+    """Expected net consumption per device, whole Wh: by the method of the baselines, from the same days.
 
-    Devices and baseline of a connection are expected from the same days, so that nobody is asked to take more
-    off than its baseline has.
+    So nobody is asked to take more off than its baseline has.
     """
-    day, found = world.day, []
-    back = 2
-    while len(found) < SIMILAR_DAYS:
-        candidate = day.day - timedelta(days=back)
-        if day_type(candidate) is day_type(day.day):
-            first = MarketDay.of(candidate, ZONE).first_isp
-            found.append(world.scenario.asset_wh(range(first, first + day.isp_count)))
-        back += 1
-    return np.mean(found, axis=0).astype(np.int64)
+    return baselines(baseline_method(BASELINE), *_history(world, world.scenario.asset_wh), world.day)
 
 
 def _offer(
