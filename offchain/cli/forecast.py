@@ -287,6 +287,9 @@ def verify(
     run_digest: Annotated[
         str | None, typer.Option("--run", help="Digest of a run that `predict --store` kept, instead of a record.")
     ] = None,
+    pilot: Annotated[
+        Path | None, typer.Option(help="Folder that `gridpact pilot` left: all its runs, from its store and chain.")
+    ] = None,
     committed: Annotated[
         str | None, typer.Option(help="What the chain holds: method hash of the commitment, hex; or digest of the run.")
     ] = None,
@@ -305,9 +308,14 @@ def verify(
     """Make a forecast run again from the readings and compare; exit 1 naming the first difference."""
     from eth_hash.auto import keccak
 
-    from offchain.domain.errors import AuditMismatchError
+    from offchain.domain.errors import AuditMismatchError, DomainError
     from offchain.forecasting.verification import verify_run
 
+    if pilot is not None:
+        if (data, record, run_digest, store) != (None,) * 4:
+            raise DomainError("--pilot and something else to verify", hint="give one of them")
+        _verify_pilot(pilot, quiet, as_json)
+        return
     run = _recorded(record, run_digest, store)
     differences = []
     method_hash = keccak(run.method_id.encode())
@@ -332,6 +340,33 @@ def verify(
         )
     if differences:
         raise AuditMismatchError(f"forecast run differs: {differences[0]}")
+
+
+def _verify_pilot(folder: Path, quiet: bool, as_json: bool) -> None:
+    from offchain.domain.errors import AuditMismatchError
+    from offchain.pilot.verifying import verify_forecasts
+
+    with progress_bars(quiet) as progress:
+        found = verify_forecasts(folder, progress)
+    answer = [
+        {
+            "run_sha256": one.run.digest().hex(),
+            "horizon": one.run.horizon,
+            "commitments": one.commitments,
+            "ok": not one.differences,
+            "differences": one.differences,
+        }
+        for one in found
+    ]
+    lines = [
+        f"{'differs' if one.differences else 'the same'}: run {one.run.digest().hex()}, {one.run.horizon}, "
+        f"commitments {', '.join(map(str, one.commitments)) or 'none'}"
+        for one in found
+    ]
+    result(answer, "\n".join(lines), as_json)
+    for one in found:
+        for difference in one.differences:
+            raise AuditMismatchError(f"forecast run {one.run.digest().hex()} differs: {difference}")
 
 
 @app.command()
@@ -407,7 +442,7 @@ def _recorded(record: Path | None, digest: str | None, store: str | None) -> "Ru
     from offchain.forecasting.verification import Run
 
     if (record is None) == (digest is None):
-        raise DomainError("which run?", hint="give either --record FILE, or --run DIGEST with --store")
+        raise DomainError("which run?", hint="give either --record FILE, --run DIGEST with --store, or --pilot FOLDER")
     if record is not None:
         if not record.exists():
             raise PermanentError(f"{record}: no such file", hint="forecast predict --record writes it")

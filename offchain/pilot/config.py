@@ -135,8 +135,8 @@ class PilotConfig:
     max_share_bps: int = 6_000
     """Largest share of the request per ISP that one aggregator gets while others can take the rest."""
     tolerance_bps: int = 1_000
-    planning_margin: float = 0.95
-    """Loading the flexibility is bought for, as a share of the limit; the rest covers forecast errors."""
+    planning_margin: float = 0.97
+    """Loading the flexibility is bought for, as a share of the limit; the rest covers those who do not deliver."""
     challenge_window_s: int = 6 * HOUR
     readings_due_s: int = 48 * HOUR
     settle_by_s: int = 96 * HOUR

@@ -35,7 +35,7 @@ HISTORY_DAYS = 35
 """Ten days of a weekend are in them."""
 PLANNING_DAYS = range(2, 16)
 """Metered days, counted back from the delivery day, that bound what is planned for."""
-PLANNING_SLACK_ISPS = 2
+PLANNING_SLACK_ISPS = 1
 YELLOW = 1
 
 
@@ -123,9 +123,7 @@ def _baselines_of_day(world: World) -> np.ndarray:
 def _history(world: World, wh_of: Callable[[range], np.ndarray]) -> tuple[int, np.ndarray]:
     """First ISP and values of the whole days that are over when baselines are made."""
     # The day before delivery is not over then, so metering ends where it begins.
-    first, last = (
-        MarketDay.of(world.day.day - timedelta(days=days), ZONE).first_isp for days in (1 + HISTORY_DAYS, 1)
-    )
+    first, last = (MarketDay.of(world.day.day - timedelta(days=days), ZONE).first_isp for days in (1 + HISTORY_DAYS, 1))
     return first, wh_of(range(first, last))
 
 
@@ -237,7 +235,7 @@ def _need(world: World, forecast: DayForecast) -> tuple[np.ndarray, FlexibilityN
 def _metered_range(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Least and most net consumption of all connections together on the last days, shape (isp_count,) each [Wh].
 
-    Taken within half an hour of every ISP: peaks do not come on the minute.
+    Neighbouring ISPs count for one another: peaks do not come on the minute.
     """
     totals_wh = []
     for back in PLANNING_DAYS:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from offchain.domain.isp import isp_start
 from offchain.domain.units import WH_PER_KWH
+from offchain.pilot.forecast_page import forecast_section
 from offchain.pilot.results import PilotResult
 from offchain.pilot.trading_page import by_isp, trading_section
 
@@ -124,6 +125,7 @@ def render(report: dict[str, Any], details: dict[str, Any]) -> str:
         zoom=_zoom(details),
         loading=_loading_chart(details),
         energy=_energy_chart(details),
+        expected=forecast_section(details["expected_wh"], _runs(details["requested_wh"])),
         window=_window_rows(details, clock),
         map=_map(details),
         peak=_peak(details),
@@ -437,6 +439,7 @@ def _data(details: dict[str, Any], clock: _Clock) -> Markup:
         "times": [clock.span(i) for i in range(clock.count)],
         "loading": details["loading"],
         "energy": {name: details[f"{name}_wh"] for name in ("requested", "ordered", "delivered")},
+        "expected": details["expected_wh"],
         "trading": by_isp(details["trading"], details["first_isp"], clock.count),
         "steps": LOADING_STEPS,
         "lines": [

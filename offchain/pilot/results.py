@@ -1,21 +1,28 @@
 """What a pilot day came to: the figures of ``report.json`` and the details that ``report.html`` shows."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
 from offchain.audit import AuditReport
+from offchain.baseline.evaluation import ISPS_PER_DAY, evaluate
+from offchain.baseline.history import History, day_type
+from offchain.baseline.method import baseline_method
 from offchain.chain.client import Chain
 from offchain.chain.events import Event
 from offchain.domain.curves import MISSING, unpack_baseline
+from offchain.domain.isp import MarketDay, isp_start
 from offchain.domain.units import UTOKEN, Direction, delivered_wh
 from offchain.flexibility.orders import OrderBook
 from offchain.grid.power_flow import PowerFlowResult
 from offchain.grid.scenario import ZONE
+from offchain.grid.simbench_data import YEAR_FIRST_ISP, YEAR_ISPS
 from offchain.pilot.delivery import Delivery, baselines_of
+from offchain.pilot.foresight import forecast_quality, groups_of
 from offchain.pilot.planning import BASELINE, DayAhead
 from offchain.pilot.trading_results import collect_trading, trading_net
 from offchain.pilot.world import World
@@ -83,7 +90,8 @@ def collect(
     scenario, day = world.scenario, world.day
     metered_wh, missing = _metered(world, ahead)
     reactive_var = scenario.reactive_var(day)
-    before = world.flow.run(scenario.net_wh(day), reactive_var)
+    undisturbed_wh = scenario.net_wh(day)
+    before = world.flow.run(undisturbed_wh, reactive_var)
     after = world.flow.run(metered_wh, reactive_var)
     delivered = _delivered_per_isp(world, ahead, book, metered_wh, missing)
     trading, trading_details = collect_trading(world, ahead.session_id, events)
@@ -103,7 +111,9 @@ def collect(
             "after": _congestion(world, after),
         },
         "energy_wh": _energy(ahead, delivery, events),
-        "baseline": baseline_quality(world, ahead, book, metered_wh, missing),
+        "forecast": _forecast(world, ahead, undisturbed_wh),
+        "baseline": baseline_quality(world, ahead, book, metered_wh, missing)
+        | {"groups": _group_baselines(world, ahead, undisturbed_wh)},
         "money_utoken": _money(world, events),
         "trading": trading,
         "chain": _chain(world.chain, missing),
@@ -126,6 +136,7 @@ def collect(
             "before": _series(world_loading(world, before), 1),
             "after": _series(world_loading(world, after), 1),
         },
+        "expected_wh": _expected(ahead, undisturbed_wh, metered_wh),
         "requested_wh": _series(ahead.need.quantity_wh if ahead.need else np.zeros(day.isp_count), 0),
         "ordered_wh": _series(_ordered(ahead, delivery, day.isp_count), 0),
         "delivered_wh": _series(delivered, 0),
@@ -139,6 +150,87 @@ def collect(
         "faults": {world.cast.prosumers[_position(world, m)].name: f for m, f in delivery.faults.items()},
     }
     return PilotResult(report, details, audit)
+
+
+# ------------------------------------------------------------------ forecast and baseline
+
+
+def _forecast(world: World, ahead: DayAhead, undisturbed_wh: np.ndarray) -> dict[str, Any]:
+    """Which forecasts the day was planned by, what they stand on, and how good they were."""
+    parts = {"connections": ahead.forecast.connections, "groups": ahead.forecast.groups}
+    first = ahead.forecast.connections
+    return {
+        "method": first.run.method,
+        "issued_at": isp_start(first.forecast.known_until_isp).isoformat(),
+        "runs": {
+            name: {"sha256": part.run.digest().hex(), "inputs": part.run.inputs, "outputs": part.run.outputs}
+            for name, part in parts.items()
+        },
+        "basis": dict(Counter(first.forecast.basis)),
+        "quality": forecast_quality(world, ahead.forecast, undisturbed_wh),
+    }
+
+
+def _group_baselines(world: World, ahead: DayAhead, undisturbed_wh: np.ndarray) -> list[dict[str, Any]]:
+    """How far the method is off for groups in the hours of the request, by placebo events.
+
+    Events are on all days of this type in the year of the data, without orders and by what was known the day before;
+    ``known`` are those that could be looked at before the day. Errors are baseline less net consumption.
+    """
+    day, method = world.day, baseline_method(BASELINE)
+    window = _window(np.zeros(0) if ahead.need is None else ahead.need.quantity_wh, day.isp_count)
+    position = {c.id: n for n, c in enumerate(world.scenario.connections)}
+    year_wh = world.scenario.net_wh(range(YEAR_FIRST_ISP, YEAR_FIRST_ISP + YEAR_ISPS))
+    known = MarketDay.of(day.day - timedelta(days=1), ZONE).first_isp - YEAR_FIRST_ISP
+    rows = []
+    for name, members in groups_of(world).items():
+        columns = [position[member] for member in members]
+        total_wh = year_wh[:, columns].sum(axis=1)
+        histories = {"year": History(YEAR_FIRST_ISP, total_wh), "known": History(YEAR_FIRST_ISP, total_wh[:known])}
+        found = evaluate([method], histories, window, kind=day_type(day.day), unknown_days=1).quality
+        on_day = slice(window.start, window.stop)
+        metered_wh = undisturbed_wh[on_day, columns].sum(axis=1)
+        error_wh = ahead.baseline_wh[on_day, columns].sum(axis=1) - metered_wh
+        rows.append(
+            {
+                "group": name,
+                "connections": len(columns),
+                "events": found["year"][BASELINE].events,
+                "bias_percent": round(found["year"][BASELINE].bias_percent, 2),
+                "bias_error_percent": round(found["year"][BASELINE].bias_error_percent, 2),
+                "cv_rmse_percent": round(found["year"][BASELINE].cv_rmse_percent, 1),
+                "known_bias_percent": round(found["known"][BASELINE].bias_percent, 2) if "known" in found else None,
+                "day_bias_percent": round(100 * float(error_wh.sum() / np.abs(metered_wh).sum()), 1),
+            }
+        )
+    return rows
+
+
+def _window(requested_wh: np.ndarray, isp_count: int) -> range:
+    """Longest run of requested ISPs, the whole day where nothing was requested; positions of a day of 96 ISPs."""
+    runs, start = [range(0)], None
+    for position, wanted in enumerate([*(requested_wh > 0), False]):
+        if wanted and start is None:
+            start = position
+        elif not wanted and start is not None:
+            runs.append(range(start, position))
+            start = None
+    longest = max(runs, key=len)
+    return range(longest.start, min(longest.stop, ISPS_PER_DAY)) if longest else range(min(isp_count, ISPS_PER_DAY))
+
+
+def _expected(ahead: DayAhead, undisturbed_wh: np.ndarray, metered_wh: np.ndarray) -> dict[str, list[int]]:
+    """Net consumption of the congestion point per ISP [Wh]: forecast, baseline, and what came."""
+    low, middle, high = ahead.forecast.of_point_wh()
+    lines = {
+        "p10": low,
+        "p50": middle,
+        "p90": high,
+        "baseline": ahead.baseline_wh.sum(axis=1),
+        "undisturbed": undisturbed_wh.sum(axis=1),
+        "metered": metered_wh.sum(axis=1),
+    }
+    return {name: _series(values, 0) for name, values in lines.items()}
 
 
 # ------------------------------------------------------------------ metered day

@@ -75,6 +75,7 @@ def trade_day_ahead(world: World, forecast_wh: np.ndarray, method: str) -> int:
     _accredit(world)
     operator = cast.market_operator
     _buy_tokens(world, operator, {operator.address: terms.surplus_budget + terms.reward_budget})
+    world.trading_from_block = world.chain.block_number()
     session_id = open_session(suite, operator, terms, world.day.first_isp)
     traders = _traders(world, terms, forecast_wh)
     _fund(world, traders)
@@ -267,4 +268,4 @@ def _reject(world: World, session: SessionRecord, count: int) -> None:
 
 def _session(world: World, session_id: int) -> SessionRecord:
     """The session as the chain tells it."""
-    return replay_sessions(read_events(world.chain, world.suite))[session_id]
+    return replay_sessions(read_events(world.chain, world.suite, first=world.trading_from_block))[session_id]

@@ -54,8 +54,8 @@ def digest(folder):
     ("options", "message", "hint"),
     [
         (("--scenario", "morning"), "unknown scenario 'morning'", "noon"),
-        (("--day", "2017-05-20"), "2017-05-20", "2016-01-23 to 2016-12-31"),
-        (("--day", "2016-01-22"), "2016-01-22", "2016-01-23 to 2016-12-31"),
+        (("--day", "2017-05-20"), "2017-05-20", "2016-02-06 to 2016-12-31"),
+        (("--day", "2016-02-05"), "2016-02-05", "2016-02-06 to 2016-12-31"),
     ],
 )
 def test_pilot_fails_in_one_line_and_keeps_what_was_there_when_the_input_is_wrong(earlier, options, message, hint):

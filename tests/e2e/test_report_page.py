@@ -61,12 +61,14 @@ def test_charts_read_out_all_series_when_pointed_at(page):
     assert readouts == [
         "19:00–19:15 CET · without flexibility 112.5% · as metered 97.5% · forecast 115.0%",
         "19:00–19:15 CET · requested 4.000 kWh · ordered 4.000 kWh · delivered 3.000 kWh",
+        "19:00–19:15 CET · metered 14.0 kW · without flexibility 24.0 kW · forecast 20.0 kW (12.0 kW to 32.0 kW) · "
+        "baseline 22.0 kW",
         "19:00–19:15 CET · green nothing matched · brown nothing matched",
         "19:00–19:15 CET · green 0.000 kWh · brown 0.000 kWh in this hour",
     ]
     page.point("#prices .inner", 48.5 / 96)
     readouts = page.evaluate("[...document.querySelectorAll('.chart + .readout')].map(o => o.textContent)")
-    assert readouts[2] == "12:00–12:15 CET · green 0.1500 token/kWh · brown nothing matched"
+    assert readouts[3] == "12:00–12:15 CET · green 0.1500 token/kWh · brown nothing matched"
 
 
 def test_charts_move_the_readout_and_the_map_when_keys_are_pressed(page):

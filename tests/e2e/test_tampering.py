@@ -10,6 +10,7 @@ import pytest
 from offchain.pilot import PilotConfig, PilotDay
 from tests.e2e.days import FinishedDay
 
+ORDERS = "prosumer_order_quantities"
 DAY_BATCH = "(SELECT id FROM batches WHERE kind = 'day')"
 
 
@@ -90,13 +91,19 @@ def commitment_root(db):
 
 
 def document(db):
-    key, content = db.execute("SELECT key, content FROM documents").fetchone()
+    key, content = db.execute(f"SELECT key, content FROM documents WHERE kind = '{ORDERS}'").fetchone()
     db.execute("UPDATE documents SET content = ? WHERE key = ?", (flip(content, 3), key))
     return ("document",)
 
 
+def forecast_run(db):
+    key, content = db.execute("SELECT key, content FROM documents WHERE kind = 'forecast_run'").fetchone()
+    db.execute("UPDATE documents SET content = ? WHERE key = ?", (flip(content, 40), key))
+    return "document", "forecast_run"
+
+
 def deleted_document(db):
-    (key,) = db.execute("SELECT key FROM documents").fetchone()
+    (key,) = db.execute(f"SELECT key FROM documents WHERE kind = '{ORDERS}'").fetchone()
     db.execute("DELETE FROM documents WHERE key = ?", (key,))
     return ("order",)
 
@@ -114,6 +121,7 @@ CHANGES = (
     deleted_curve,
     commitment_root,
     document,
+    forecast_run,
     deleted_document,
 )
 

@@ -10,6 +10,7 @@ from offchain.pilot.results import PilotResult
 
 DAY = date(2016, 3, 16)
 WINDOW = range(76, 79)
+NOT_KNOWN = {"known_bias_percent": None}
 CHECKED = {"readings": 288, "balances": 5}
 MISMATCH = {"what": "reward", "where": "prosumer order 2", "expected": "300000", "found": "300001"}
 
@@ -46,12 +47,20 @@ def pilot_day(*, day: date = DAY, direction: str | None = "UP") -> PilotResult:
             "residual": -3,
         },
         "baseline": {
-            "method": "mid_4_of_6@1",
+            "method": "weighted_10@1",
             "isps": 12,
             "connections": 70,
             "bias_percent": -1.5,
             "cv_rmse_percent": 12.3,
             "single_cv_rmse_percent": 81.0,
+            "groups": [group_baseline("congestion point", 3), group_baseline("aggregator A", 1) | NOT_KNOWN],
+        },
+        "forecast": {
+            "method": "ensemble@1",
+            "issued_at": "2016-03-15T10:00:00+00:00",
+            "runs": {name: dict.fromkeys(("sha256", "inputs", "outputs"), "ab" * 32) for name in ("connections",)},
+            "basis": {"own history": 3},
+            "quality": [quality("connections", "day_ahead_isp", 3), quality("congestion point", "hour_ahead", 1)],
         },
         "chain": {
             "transactions": 1_234,
@@ -73,6 +82,14 @@ def pilot_day(*, day: date = DAY, direction: str | None = "UP") -> PilotResult:
         "first_isp": first,
         "limit_percent": 100.0,
         "loading": {"forecast": _with([55.0] * count, WINDOW, 115.0), "before": before, "after": after},
+        "expected_wh": {
+            "p10": _with([-1_000] * count, WINDOW, 3_000),
+            "p50": _with([1_000] * count, WINDOW, 5_000),
+            "p90": _with([2_000] * count, WINDOW, 8_000),
+            "baseline": _with([1_100] * count, WINDOW, 5_500),
+            "undisturbed": _with([1_200] * count, WINDOW, 6_000),
+            "metered": _with([1_200] * count, WINDOW, 3_500),
+        },
         "requested_wh": requested,
         "ordered_wh": list(requested),
         "delivered_wh": delivered,
@@ -138,6 +155,35 @@ def quiet_day(day: date = DAY) -> PilotResult:
         period |= {"brown": nothing, "green": nothing}
     details["trading"] |= {"book": None, "parties": [], "operator": 0}
     return result
+
+
+def quality(group: str, horizon: str, series: int) -> dict[str, Any]:
+    return {
+        "group": group,
+        "horizon": horizon,
+        "series": series,
+        "relative_mae": 0.1234,
+        "relative_mae_weekly_naive": 0.2345,
+        "relative_mae_persistence": 0.3456,
+        "share_better_than_weekly_naive": 1.0,
+        "share_better_than_persistence": 1.0,
+        "relative_pinball": 0.0456,
+        "rcrps": 0.0912,
+        "coverage": 0.8125 if series > 1 else None,
+    }
+
+
+def group_baseline(group: str, connections: int) -> dict[str, Any]:
+    return {
+        "group": group,
+        "connections": connections,
+        "events": 243,
+        "bias_percent": -0.34,
+        "bias_error_percent": 2.11,
+        "cv_rmse_percent": 39.3,
+        "known_bias_percent": 1.25,
+        "day_bias_percent": -7.1,
+    }
 
 
 def trading_figures() -> dict[str, Any]:

@@ -5,6 +5,7 @@
   const percent = (value) => value.toFixed(1) + "%";
   const kwh = (wh) => (wh / 1000).toFixed(3) + " kWh";
   const price = (utoken) => (utoken === null ? "nothing matched" : (utoken / 1e6).toFixed(4) + " token/kWh");
+  const kw = (wh) => ((4 * wh) / 1000).toFixed(1) + " kW";
   const clamp = (position) => Math.max(0, Math.min(last, position));
 
   // ------------------------------------------------------------ charts
@@ -16,6 +17,10 @@
     energy: (i) =>
       `requested ${kwh(data.energy.requested[i])} · ordered ${kwh(data.energy.ordered[i])} · ` +
       `delivered ${kwh(data.energy.delivered[i])}`,
+    expected: (i) =>
+      `metered ${kw(data.expected.metered[i])} · without flexibility ${kw(data.expected.undisturbed[i])} · ` +
+      `forecast ${kw(data.expected.p50[i])} (${kw(data.expected.p10[i])} to ${kw(data.expected.p90[i])}) · ` +
+      `baseline ${kw(data.expected.baseline[i])}`,
     prices: (i) => `green ${price(data.trading.green.price[i])} · brown ${price(data.trading.brown.price[i])}`,
     volumes: (i) =>
       `green ${kwh(data.trading.green.volume_wh[i])} · brown ${kwh(data.trading.brown.volume_wh[i])} in this hour`,

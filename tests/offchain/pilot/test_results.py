@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from offchain.chain.events import Event
-from offchain.pilot.results import SAME_STEP_S, _timeline, baseline_quality
+from offchain.pilot.results import SAME_STEP_S, _timeline, _window, baseline_quality
 
 WORLD = SimpleNamespace(cast=SimpleNamespace(names={"0xA": "aggregator A", "0xB": "aggregator B"}))
 
@@ -92,3 +92,20 @@ def test_baseline_quality_is_of_the_whole_day_when_nothing_was_requested():
 def test_baseline_quality_is_unknown_when_everybody_was_ordered():
     found = quality(ordered=[0, 1, 2])
     assert found["connections"] == 0 and found["bias_percent"] is found["cv_rmse_percent"] is None
+
+
+def test_window_is_the_longest_run_of_requested_quarter_hours():
+    requested = np.zeros(96, dtype=int)
+    requested[[30, 31, 76, 77, 78, 90]] = 100
+    assert _window(requested, 96) == range(76, 79)
+
+
+def test_window_is_the_whole_day_when_nothing_was_requested():
+    assert _window(np.zeros(0), 96) == _window(np.zeros(100), 100) == range(96)
+    assert _window(np.zeros(92), 92) == range(92)
+
+
+def test_window_ends_with_a_day_of_96_when_the_day_has_more():
+    requested = np.zeros(100, dtype=int)
+    requested[94:] = 1
+    assert _window(requested, 100) == range(94, 96)
