@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from eth_hash.auto import keccak
 
@@ -21,10 +22,12 @@ from offchain.domain.curves import unpack_readings
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow
 from offchain.store.curves import CommitmentRow, CurveRow
+from offchain.store.documents import Document
 from offchain.store.readings import ReadingRow
 
 Value = tuple[int, int] | None
 ORDER_DOCUMENT = "prosumer_order_quantities"
+RUN_DOCUMENT = "forecast_run"
 """Packed quantities of a prosumer order, under their hash."""
 
 
@@ -302,7 +305,7 @@ def _check_documents(checks: Checks, model: Model, archive: Archive) -> None:
     kept = set()
     for document in archive.records.documents:
         where = f"{document.kind} 0x{document.key.hex()}"
-        checks.equal("documents", "stored document", where, document.key, keccak(document.content))
+        checks.equal("documents", "stored document", where, document.key, _key(document))
         if document.kind == ORDER_DOCUMENT:
             kept.add(document.key)
     if not kept:
@@ -314,6 +317,13 @@ def _check_documents(checks: Checks, model: Model, archive: Archive) -> None:
     for key in kept - issued.keys():
         where = f"{ORDER_DOCUMENT} 0x{key.hex()}"
         checks.fail("documents", "document of an order that was never issued", where, "an event", "none")
+
+
+def _key(document: Document) -> bytes:
+    """Records of forecast runs are named by SHA-256 (decision 0051), what the chain knows by Keccak."""
+    if document.kind == RUN_DOCUMENT:
+        return sha256(document.content).digest()
+    return keccak(document.content)
 
 
 # -------------------------------------------------------------------------------- names

@@ -144,7 +144,7 @@ def commit_forecast_run(
     except (ValueError, KeyError, TypeError) as exc:
         raise DomainError("not the record of a forecast run", hint="give Run.to_json()") from exc
     with store.write() as connection:
-        put_document(connection, Document(RUN_DOCUMENT, keccak(record.encode()), record.encode(), made_at))
+        put_document(connection, Document(RUN_DOCUMENT, digest, record.encode(), made_at))
     return commit_packed(
         suite,
         store,

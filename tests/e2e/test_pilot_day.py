@@ -229,8 +229,8 @@ def test_run_plans_by_forecasts_that_beat_weekly_naive_by_default(evening):
 
 
 def test_run_commits_the_digest_of_the_forecasts_that_it_planned_by(evening):
-    runs = evening.report["forecast"]["runs"]
-    method = {name: keccak(f"ensemble@1#{run['sha256'][:40]}".encode()) for name, run in runs.items()}
+    runs, made_by = (evening.report["forecast"][key] for key in ("runs", "method"))
+    method = {name: keccak(f"{made_by}#{run['sha256'][:40]}".encode()) for name, run in runs.items()}
     committed = [(e["kind"], e["method"]) for e in evening.named("Committed")]
     assert committed.count((2, method["connections"])) == 2  # D-prognoses of both aggregators
     assert committed.count((0, method["groups"])) == 1
