@@ -147,7 +147,7 @@ def _inputs_record(part: ForecastRun, panel: Panel, groups: Mapping[str, tuple[s
         "zone": panel.zone,
         "country": panel.country,
     }
-    return json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(record, separators=(",", ":")).encode()  # in this order: that of the groups is part of the inputs
 
 
 def _rows(part: ForecastRun) -> list[ForecastRow]:

@@ -111,7 +111,7 @@ def trade_day_ahead(world: World, forecast_wh: np.ndarray, method: str) -> int:
 def settle_trading(world: World, session_id: int, metered: Mapping[bytes, ProvenDay]) -> None:
     """Settle every bundle by its metered day, the others without readings when their time has come; close."""
     suite, relayer = world.suite, world.cast.relayer
-    sessions = replay_sessions(read_events(world.chain, world.suite))
+    sessions = replay_sessions(read_events(world.chain, world.suite, first=world.trading_from_block))
     session = sessions[session_id]
     by_connection = {p.connection_id: [metered[p.meter_id]] for p in world.cast.prosumers if p.meter_id in metered}
     _, left = settle_bundles(suite, relayer, sessions, session_id, session.standing, by_connection)

@@ -85,9 +85,6 @@ def test_commit_forecast_run_binds_the_record_when_committed(store):
     ((_, _, args),) = suite.sent
     assert args[0] == 0 and args[2] == keccak(run.method_id.encode())
     with store.read() as connection:
-        assert (
-            Run.from_json(get_document(connection, "forecast_run", keccak(run.to_json().encode())).content.decode())
-            == run
-        )
+        assert Run.from_json(get_document(connection, "forecast_run", run.digest()).content.decode()) == run
     with pytest.raises(DomainError, match="not the record of a forecast run"):
         commit_forecast_run(suite, store, COMMITTER, record="{}", **given)
