@@ -243,6 +243,19 @@ def measure(market: Market) -> dict[str, int]:
     return gas
 
 
+def rejection(market: Market) -> int:
+    """Gas of a trader that rejects one order of its bundle, in a session of its own."""
+    session = market.open(PLACES + 2)
+    one, two = market.traders[:2]
+    market.submit(session, one, day(300))
+    market.submit(session, two, day(290, sell=1, wh=700))
+    market.clock.advance_to(market.gate + 1)
+    suite = market.suite
+    suite.send(market.relayer, "EnergyMarket", "clear", (session, 0, 47, 2**255))
+    arguments = (session, market.connection(one), day(300), 1)
+    return suite.send(one, "EnergyMarket", "reject", arguments).gas_used
+
+
 def orders_on(ticks: int) -> int:
     """Orders of the books that grow by ticks: enough for both sides of each."""
     return max(2 * ticks, FIXED_ORDERS)
@@ -273,10 +286,11 @@ def main() -> None:
     with Anvil() as node, tempfile.TemporaryDirectory() as folder:
         market = Market(Chain(node.url), Path(folder) / "deployment.json")
         gas = measure(market)
+        gas["reject one order of a bundle of 24"] = rejection(market)
         by_orders = {count: market.clear_book(count, FIXED_TICKS) for count in ORDERS}
         by_ticks = {ticks: market.clear_book(orders_on(ticks), ticks) for ticks in TICKS}
     orders_in = {name: 2_400 if "100" in name else 24 for name in gas if "24" in name and "hours" not in name}
-    orders_in.pop("finalise 48 products", None)
+    del orders_in["reject one order of a bundle of 24"]
     for name, value in gas.items():
         each = f", {value / orders_in[name]:,.0f} an order" if name in orders_in else ""
         print(f"{name}: {value:,} gas{each}")
