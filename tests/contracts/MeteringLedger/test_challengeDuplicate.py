@@ -31,7 +31,7 @@ def challenge(site, operator, actors):
 
 
 def test_challengeDuplicate_reverts_when_days_are_of_two_meters(site, house, operator, challenge):
-    first, other = site.day(0), site.day(0, site.other_device)
+    first, other = site.day(0), site.day(1, site.other_device)
     tree = site.anchor([first, other], operator)
     with reverts("NotContradicted", first.meter_id, unchanged=[site.ledger, house]):
         challenge(first, tree.proof(0), other, tree.proof(1))
