@@ -213,8 +213,8 @@ def _need(world: World, forecast: DayForecast) -> tuple[np.ndarray, FlexibilityN
     likely = forecast.connections.forecast
     flexible_wh = {direction: scenario.by_connection(scenario.flexible_wh(day, direction)) for direction in Direction}
     plans = {
-        Direction.UP: (np.minimum(high_wh, most_wh), likely.p90 - likely.p50),
-        Direction.DOWN: (np.maximum(low_wh, least_wh), likely.p50 - likely.p10),
+        Direction.UP: (np.minimum(_neighbours(high_wh).max(axis=-1), most_wh), likely.p90 - likely.p50),
+        Direction.DOWN: (np.maximum(_neighbours(low_wh).min(axis=-1), least_wh), likely.p50 - likely.p10),
     }
     needs = []
     for direction, (point_wh, spread_wh) in plans.items():
@@ -233,17 +233,18 @@ def _need(world: World, forecast: DayForecast) -> tuple[np.ndarray, FlexibilityN
 
 
 def _metered_range(world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Least and most net consumption of all connections together on the last days, shape (isp_count,) each [Wh].
+    """Least and most net consumption of all connections together on the last days, shape (isp_count,) each [Wh]."""
+    days_wh = [world.scenario.net_wh(_isps_before(world.day, back)).sum(axis=1) for back in PLANNING_DAYS]
+    windows = _neighbours(np.array(days_wh))
+    return windows.min(axis=(0, -1)), windows.max(axis=(0, -1))
 
-    Neighbouring ISPs count for one another: peaks do not come on the minute.
-    """
-    totals_wh = []
-    for back in PLANNING_DAYS:
-        isps = _isps_before(world.day, back)
-        wider = range(isps.start - PLANNING_SLACK_ISPS, isps.stop + PLANNING_SLACK_ISPS)
-        totals_wh.append(world.scenario.net_wh(wider).sum(axis=1))
-    windows = np.lib.stride_tricks.sliding_window_view(np.array(totals_wh), 2 * PLANNING_SLACK_ISPS + 1, axis=1)
-    return windows.min(axis=(0, 2)), windows.max(axis=(0, 2))
+
+def _neighbours(values: np.ndarray) -> np.ndarray:
+    """Every ISP (last axis) with its neighbours on a new last axis: peaks do not come on the minute."""
+    ends = [(0, 0)] * (values.ndim - 1) + [(PLANNING_SLACK_ISPS, PLANNING_SLACK_ISPS)]
+    return np.lib.stride_tricks.sliding_window_view(
+        np.pad(values, ends, mode="edge"), 2 * PLANNING_SLACK_ISPS + 1, axis=-1
+    )
 
 
 def reaching(total_wh: np.ndarray, expected_wh: np.ndarray, spread_wh: np.ndarray) -> np.ndarray:
