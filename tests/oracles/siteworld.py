@@ -162,7 +162,7 @@ def finished(site: SiteConfig) -> bool:
     """Whether the whole day is on chain, as the store knows it."""
     with open_store(site.store) as store, store.read() as connection:
         batches = recent_batches(connection, _operator(), DAY.first_isp)
-        days = [batch for batch in batches if batch.kind is BatchKind.DAY]
+        days = [b for b in batches if (b.kind, b.first_isp) == (BatchKind.DAY, DAY.first_isp)]
         if not days or any(batch.status is not BatchStatus.CONFIRMED for batch in batches):
             return False
         return all(b"\xff" * 8 not in day.values for day in meter_days_of(connection, days[-1].id))
@@ -175,7 +175,8 @@ def _operator() -> str:
 def count_on_chain(site: SiteConfig, suite: Suite) -> int:
     """Count the readings that the chain has, each by its proof; every one must be there exactly once."""
     events = read_events(suite.chain, suite)
-    days = [e.args for e in events if e.name == "DayAnchored"]
+    # On a slow machine the fast clock comes to the end of the next day too.
+    days = [e.args for e in events if e.name == "DayAnchored" and e.args["firstIsp"] == DAY.first_isp]
     isps = [e.args for e in events if e.name == "IntradayAnchored"]
     assert [args["version"] for args in days] == list(range(1, len(days) + 1))
     assert len({args["root"] for args in days}) == len(days)  # nothing was anchored twice
