@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from offchain.forecasting.features import Features
+from offchain.forecasting.horizons import Horizon
 
 EXPERTS = ("weekly_naive", "persistence", "climatology", "median", "linear", "boosted")
 LEAST_ROWS = 100
 """Fewer than these are not worth a tree."""
+LEVELS = (0.5, 0.1, 0.9)
+"""Quantiles that trees are trained for, the median first."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Experts:
     ----------
     coefficients : ndarray, shape (n_series + 1, n_leads or 1, n_linear + 1)
         Linear model per series, with intercept last; the mean over all series comes after them.
-    boosters : mapping of float to str
-        LightGBM models of P10, P50 and P90 of what the linear model leaves, as text.
+    boosters : mapping of float to tuple of str
+        LightGBM models of P10, P50 and P90 of what the linear model leaves, as text: one for all leads, or one each.
     importance : mapping of str to float
         Share of each feature in the gain of the median's trees.
     """
@@ -51,7 +54,7 @@ class Experts:
     feature_names: tuple[str, ...]
     linear: tuple[int, ...]
     coefficients: np.ndarray
-    boosters: dict[float, str]
+    boosters: dict[float, tuple[str, ...]]
     importance: dict[str, float]
     _loaded: dict = field(default_factory=dict, compare=False, repr=False)
 
@@ -69,60 +72,73 @@ class Experts:
         widths : ndarray, shape (n_issues, n_leads, n_series, 2)
             How far P10 lies below and P90 above the median, non-negative.
         """
-        shape = features.reference.shape
         linear = features.reference + _apply_linear(features, self.linear, self.coefficients[rows])
         series = np.where(rows < len(self.coefficients) - 1, rows, np.nan)
         table = _table(features, linear, series)
-        median, low, high = (self._predict(level, table).reshape(shape) for level in (0.5, 0.1, 0.9))
+        median, low, high = (self._predict(level, table) for level in LEVELS)
         widths = np.stack([np.maximum(median - low, 0), np.maximum(high - median, 0)], axis=-1)
         parts = (features.naive, features.latest, features.reference, features.median, linear, linear + median)
         return np.stack(parts, axis=-1), widths
 
     def _predict(self, level: float, table: np.ndarray) -> np.ndarray:
         if level not in self.boosters:
-            return np.zeros(len(table))
+            return np.zeros(table.shape[:-1])
         import lightgbm
 
         if level not in self._loaded:
-            self._loaded[level] = lightgbm.Booster(model_str=self.boosters[level])
-        return self._loaded[level].predict(table, num_threads=1)
+            self._loaded[level] = [lightgbm.Booster(model_str=text) for text in self.boosters[level]]
+        said = [
+            trees.predict(part.reshape(-1, part.shape[-1]), num_threads=1).reshape(part.shape[:-1])
+            for trees, part in zip(self._loaded[level], np.split(table, len(self._loaded[level]), axis=1), strict=True)
+        ]
+        return np.concatenate(said, axis=1)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_loaded": {}}
 
 
-def train_experts(features: Features, target: np.ndarray, settings: Settings, *, per_lead: bool) -> Experts:
+def train_experts(features: Features, target: np.ndarray, settings: Settings, of: Horizon) -> Experts:
     """Train the linear and the boosted models.
 
     Parameters
     ----------
     target : ndarray, shape (n_issues, n_leads, n_series)
         What was metered, in units of the scale; NaN where missing.
-    per_lead : bool
-        Whether the linear model has coefficients for every lead.
+    of : Horizon
+        Shorter ones than a day have coefficients of the linear model for every lead, and trees where it says so.
     """
-    import lightgbm
-
+    per_lead = not of.next_day
     coefficients = _fit_linear(features, target, settings.ridge, per_lead)
     linear = features.reference + _apply_linear(features, features.linear, coefficients[:-1])
     names = (*features.names, "linear", "series")
-    boosters: dict[float, str] = {}
-    importance = dict.fromkeys(names, 0.0)
-    left = target - linear
-    usable = np.flatnonzero(np.isfinite(left.ravel()))
-    if usable.size < LEAST_ROWS:
-        return Experts(names, features.linear, coefficients, boosters, importance)
-    table = _table(features, linear, np.arange(target.shape[2]))
+    _, leads, series = target.shape
+    left = (target - linear).ravel()
+    usable = np.flatnonzero(np.isfinite(left))
+    lead = usable // series % leads
+    parts = [usable[lead == k] for k in range(leads)] if of.trees_per_lead else [usable]
+    if min(part.size for part in parts) < LEAST_ROWS:
+        return Experts(names, features.linear, coefficients, {}, dict.fromkeys(names, 0.0))
+    table = _table(features, linear, np.arange(series)).reshape(left.size, -1)
+    leaves = settings.short_leaves if per_lead else settings.leaves
+    grown = [_grow(table, left, part, names, settings, leaves) for part in parts]
+    boosters = {level: tuple(trees[level].model_to_string() for trees in grown) for level in LEVELS}
+    gain = sum(trees[LEVELS[0]].feature_importance("gain") for trees in grown)
+    importance = dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
+    return Experts(names, features.linear, coefficients, boosters, importance)
+
+
+def _grow(table, left, usable, names, settings: Settings, leaves: int) -> dict:
+    """Trees of every level, trained on some of the usable rows; LightGBM boosters."""
+    import lightgbm
+
     rng = np.random.default_rng(settings.seed)
     data = [
-        lightgbm.Dataset(
-            table[rows], left.ravel()[rows], feature_name=list(names), params={"verbose": -1, "num_threads": 1}
-        )
+        lightgbm.Dataset(table[rows], left[rows], feature_name=list(names), params={"verbose": -1, "num_threads": 1})
         for rows in (_some(usable, most, rng) for most in (settings.boosted_rows, settings.spread_rows))
     ]
     common = {
         "objective": "quantile",
-        "num_leaves": settings.short_leaves if per_lead else settings.leaves,
+        "num_leaves": leaves,
         "learning_rate": settings.learning_rate,
         "min_data_in_leaf": int(np.clip(usable.size // 1_000, 5, 100)),
         "feature_fraction": 0.6,
@@ -136,18 +152,16 @@ def train_experts(features: Features, target: np.ndarray, settings: Settings, *,
         "force_col_wise": True,
         "seed": settings.seed,
     }
-    plan = (
-        (0.5, data[0], settings.trees),
-        (0.1, data[1], settings.spread_trees),
-        (0.9, data[1], settings.spread_trees),
+    plan = zip(
+        LEVELS,
+        (data[0], data[1], data[1]),
+        (settings.trees, settings.spread_trees, settings.spread_trees),
+        strict=True,
     )
-    for level, rows, rounds in plan:
-        booster = lightgbm.train(common | {"alpha": level}, rows, rounds, keep_training_booster=True)
-        boosters[level] = booster.model_to_string()
-        if level == 0.5:
-            gain = booster.feature_importance("gain")
-            importance = dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
-    return Experts(names, features.linear, coefficients, boosters, importance)
+    return {
+        level: lightgbm.train(common | {"alpha": level}, rows, rounds, keep_training_booster=True)
+        for level, rows, rounds in plan
+    }
 
 
 def _some(usable: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -198,9 +212,9 @@ def _apply_linear(features: Features, linear: tuple[int, ...], coefficients: np.
 
 
 def _table(features: Features, linear: np.ndarray, series: np.ndarray) -> np.ndarray:
-    """All features, the linear model's correction and the series, one row per issue, lead and series."""
+    """All features, the linear model's correction and the series, per issue, lead and series."""
     table = np.empty((*linear.shape, len(features.names) + 2), dtype=np.float32)
     table[..., :-2] = features.values
     table[..., -2] = linear - features.reference
     table[..., -1] = series
-    return table.reshape(linear.size, -1)
+    return table

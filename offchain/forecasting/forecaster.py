@@ -23,7 +23,7 @@ from offchain.forecasting.panel import Panel, in_steps, unusable
 from offchain.forecasting.step_calendar import StepCalendar
 from offchain.forecasting.weather import Weather, clear_sky_w_m2
 
-NAME, VERSION = "ensemble", 2
+NAME = "ensemble"
 TARGETS = ("net_consumption", "consumption", "production", "flexibility_up", "flexibility_down")
 """All but net consumption are non-negative."""
 LEAST_DAYS = 15
@@ -82,10 +82,9 @@ class Model:
     @property
     def model_id(self) -> str:
         """``"ensemble@2:<12 hex digits>"``: method, version, and what this very model depends on."""
-        identity = json.dumps(
-            [NAME, VERSION, self.horizon.name, self.target, asdict(self.settings), self.inputs_sha256]
-        )
-        return f"{NAME}@{VERSION}:{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        of = self.horizon
+        identity = json.dumps([NAME, of.version, of.name, self.target, asdict(self.settings), self.inputs_sha256])
+        return f"{method_of(of)}:{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
     def explain(self, count: int = 10) -> list[tuple[str, float]]:
         """The features that matter most to the boosted trees, with their share of the gain."""
@@ -166,6 +165,11 @@ class Frame:
             return Issues(known[keep], calendar.at[days[keep]])
         known = np.arange(begin, len(self.values_wh))
         return Issues(known, known[:, None] + delay + np.arange(of.steps))
+
+
+def method_of(of: Horizon) -> str:
+    """Method and version behind the forecasts of a horizon, for example ``"ensemble@2"``."""
+    return f"{NAME}@{of.version}"
 
 
 def train(
@@ -364,7 +368,7 @@ def _train_on(frame, issues: Issues, scale_wh, settings: Settings, weather, rng)
         issues = issues.pick(np.sort(rng.choice(issues.known_until.size, most, replace=False)))
     features = frame.features(issues, scale_wh, settings.delay_isps, weather)
     target = frame.measured(issues.steps) / scale_wh
-    return train_experts(features, target, settings, per_lead=not frame.horizon.next_day)
+    return train_experts(features, target, settings, frame.horizon)
 
 
 def _thin(issues: Issues, of: Horizon) -> Issues:

@@ -13,7 +13,7 @@ from offchain.forecasting.experts import Experts, Settings
 from offchain.forecasting.forecaster import Memory, Model
 from offchain.forecasting.horizons import horizon
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_model(folder: Path, name: str, model: Model) -> Path:
@@ -34,7 +34,7 @@ def save_model(folder: Path, name: str, model: Model) -> Path:
         "feature_names": model.experts.feature_names,
         "linear": model.experts.linear,
         "importance": model.experts.importance,
-        "boosters": {str(level): text for level, text in model.experts.boosters.items()},
+        "boosters": {str(level): texts for level, texts in model.experts.boosters.items()},
     }
     arrays = {
         "scale_wh": model.scale_wh,
@@ -74,7 +74,7 @@ def load_model(folder: Path, name: str, version: int | None = None) -> Model:
                 tuple(head["feature_names"]),
                 tuple(head["linear"]),
                 arrays["coefficients"],
-                {float(level): text for level, text in head["boosters"].items()},
+                {float(level): tuple(texts) for level, texts in head["boosters"].items()},
                 head["importance"],
             )
             memory = Memory(arrays["known_until"], arrays["steps"], arrays["experts"], arrays["widths"])

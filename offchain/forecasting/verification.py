@@ -12,13 +12,11 @@ from dataclasses import asdict, dataclass
 from offchain.domain.errors import DomainError
 from offchain.forecasting.experts import Settings
 from offchain.forecasting.forecast import Forecast
-from offchain.forecasting.forecaster import NAME, VERSION
+from offchain.forecasting.forecaster import method_of
 from offchain.forecasting.horizons import HORIZONS, Horizon
 from offchain.forecasting.panel import Panel
 from offchain.forecasting.parallel import Executor, ManyForecasts, forecast_many, known_at
 from offchain.forecasting.weather import Weather
-
-METHOD = f"{NAME}@{VERSION}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def run_forecast(
         progress=progress,
     )
     run = Run(
-        METHOD,
+        method_of(of),
         of.name,
         target,
         issued_at,
@@ -127,11 +125,12 @@ def verify_run(
 
     The inputs are compared first: with other readings there is no sense in forecasting again.
     """
-    if run.method != METHOD:
-        return [f"method {run.method} is not {METHOD}, the one of this program"]
     if run.horizon not in HORIZONS:
         return [f"horizon {run.horizon!r} is unknown"]
-    of, settings = HORIZONS[run.horizon], Settings(**run.settings)
+    of = HORIZONS[run.horizon]
+    if run.method != method_of(of):
+        return [f"method {run.method} is not {method_of(of)}, the one of this program"]
+    settings = Settings(**run.settings)
     inputs = input_digest(panel, of, run.issued_at, settings)
     if inputs != run.inputs:
         return [f"inputs: the readings at hand have digest {inputs}, the run used {run.inputs}"]

@@ -9,7 +9,7 @@ from offchain.chain.merkle import verify
 from offchain.domain.curves import pack_baseline
 from offchain.domain.errors import ChainError, DomainError
 from offchain.flexibility.commitments import CommitmentKind, commit_forecast_run, commit_packed
-from offchain.forecasting.verification import METHOD, Run
+from offchain.forecasting.verification import Run
 from offchain.store.documents import get_document
 from offchain.store.tables import commitments, curves
 from tests.offchain.flexibility.conftest import DAY, RecordingSuite, event, meter
@@ -79,7 +79,7 @@ def test_commit_packed_sends_nothing_when_there_are_no_curves(store):
 
 def test_commit_forecast_run_binds_the_record_when_committed(store):
     suite = RecordingSuite(lambda *call: [event("Committed", commitmentId=9)])
-    run = Run(METHOD, "day_ahead", "net_consumption", 1_463_000_000, {"seed": 1}, 500, "aa", "bb")
+    run = Run("ensemble@2", "day_ahead", "net_consumption", 1_463_000_000, {"seed": 1}, 500, "aa", "bb")
     given = {"scope": SCOPE, "day": DAY, "curves": CURVES, "made_at": 1_463_000_000}
     commit_forecast_run(suite, store, COMMITTER, record=run.to_json(), **given)
     ((_, _, args),) = suite.sent

@@ -150,7 +150,10 @@ def test_verify_run_names_what_differs_when_something_does(panel):
     future[-1, 0] += 1
     assert verify_run(run, replace(panel, values_wh=future)) == []
     assert verify_run(replace(run, outputs="00"), panel)[0].startswith("outputs: made again they have digest")
-    assert "is not ensemble@" in verify_run(replace(run, method="guess@1"), panel)[0]
+    assert run.method == "ensemble@2"
+    assert "is not ensemble@2" in verify_run(replace(run, method="guess@1"), panel)[0]
+    assert "is not ensemble@3" in verify_run(replace(run, horizon="hour_ahead"), panel)[0]
+    assert verify_run(replace(run, horizon="year_ahead"), panel) == ["horizon 'year_ahead' is unknown"]
     with pytest.raises(DomainError, match="not the record of a forecast run"):
         Run.from_json("{}")
 

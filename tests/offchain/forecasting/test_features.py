@@ -133,5 +133,5 @@ def test_panel_raises_when_malformed(ids, shape, message):
 
 def test_horizon_raises_when_unknown():
     assert horizon("intraday") is INTRADAY
-    with pytest.raises(DomainError, match="one of day_ahead, intraday, hour_ahead"):
+    with pytest.raises(DomainError, match="one of day_ahead, day_ahead_isp, intraday, hour_ahead"):
         horizon("month")

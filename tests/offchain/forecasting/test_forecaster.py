@@ -33,6 +33,13 @@ def model(panel):
     return train(panel.until(isp_of_day(date(2016, 3, 7))), DAY_AHEAD, target="consumption", settings=QUICK)
 
 
+@pytest.fixture(scope="module")
+def hourly():
+    """Three homes, and a model of their next hour."""
+    panel = homes(3, last=date(2016, 2, 20))
+    return panel, train(panel.until(isp_of_day(date(2016, 2, 18))), HOUR_AHEAD, settings=QUICK)
+
+
 def with_column(panel: Panel, values: np.ndarray, name: str = "odd") -> Panel:
     return replace(panel, ids=(*panel.ids, name), values_wh=np.column_stack([panel.values_wh, values]))
 
@@ -63,6 +70,19 @@ def test_predict_covers_what_follows_when_shorter_horizon(of):
     forecast = predict(model, panel, (cut + 41) * SECONDS_PER_ISP)
     assert forecast.first_isp == (cut + 42 if of is INTRADAY else cut + 41)
     assert forecast.p50.shape == (of.steps, 3)
+
+
+def test_experts_take_the_trees_of_each_lead_when_hour_ahead(hourly):
+    panel, model = hourly
+    frame = Frame(panel, HOUR_AHEAD)
+    features = frame.features(frame.all_issues(0).pick(slice(-9, -4)), model.scale_wh, 0, None)
+    rows = np.arange(3)
+    values, widths = model.experts.values(features, rows)
+    assert {level: len(texts) for level, texts in model.experts.boosters.items()} == {0.5: 4, 0.1: 4, 0.9: 4}
+    turned = {level: (*texts[:2], texts[3], texts[2]) for level, texts in model.experts.boosters.items()}
+    other, wide = replace(model.experts, boosters=turned, _loaded={}).values(features, rows)
+    assert (other[:, :2] == values[:, :2]).all() and (wide[:, :2] == widths[:, :2]).all()
+    assert (other[:, 2:, :, -1] != values[:, 2:, :, -1]).any(axis=(0, 2)).all()
 
 
 def test_predict_beats_weekly_naive_when_there_is_a_rhythm(panel, model):
@@ -191,8 +211,18 @@ def test_load_model_forecasts_the_same_when_saved(tmp_path, panel, model):
         load_model(tmp_path, "offices")
 
 
-def test_explain_adds_up_when_all_features_are_asked(model):
-    parts = model.explain(1_000)
+def test_load_model_forecasts_the_same_when_every_lead_has_trees(tmp_path, hourly):
+    panel, model = hourly
+    save_model(tmp_path, "homes", model)
+    issued_at = at(date(2016, 2, 19), 11)
+    back = load_model(tmp_path, "homes")
+    assert back.experts.boosters == model.experts.boosters and back.model_id.startswith("ensemble@3:")
+    assert predict(back, panel, issued_at).digest() == predict(model, panel, issued_at).digest()
+
+
+@pytest.mark.parametrize("fitted", ["day", "hour"])
+def test_explain_adds_up_when_all_features_are_asked(fitted, model, hourly):
+    parts = (model if fitted == "day" else hourly[1]).explain(1_000)
     assert sum(share for _, share in parts) == pytest.approx(1)
     assert parts[0][1] >= parts[1][1]
 
