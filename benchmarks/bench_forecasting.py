@@ -20,6 +20,7 @@ from _harness import record
 
 from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
 from offchain.forecasting.backtest import backtest
+from offchain.forecasting.forecaster import method_of
 from offchain.forecasting.horizons import HORIZONS
 from offchain.forecasting.panel import Panel, Site
 from offchain.forecasting.parallel import forecast_many, process_pool
@@ -77,7 +78,8 @@ def accuracy_of(panel: Panel, horizon: str, group: str, members: list[str]) -> d
         test_from_isp=TEST_FROM,
     )
     last = None if horizon == "day_ahead" else -1
-    row = {"horizon": horizon, "group": group, "series": len(members), "floor": FLOORS[horizon, group]}
+    row = {"horizon": horizon, "group": group, "method": method_of(HORIZONS[horizon])}
+    row |= {"series": len(members), "floor": FLOORS[horizon, group]}
     row |= {key: round(value, 4) for key, value in result.scores(lead=last).items()}
     row["relative_mae_all_leads"] = round(result.scores()["relative_mae"], 4)
     row["below_floor"] = row["relative_mae"] < row["floor"]
@@ -111,7 +113,8 @@ def accuracy() -> None:
 CHOSEN = (
     "version 1 compared half-life and situation weights of the ensemble, leaves and rows of the trees on the test "
     "period of some rows, so these rows flatter them a little; what version 2 changed (power of the weights, intervals "
-    "per lead that follow their coverage, days like today) was chosen on September and October, trained until August"
+    "per lead that follow their coverage, days like today) and version 3 of the hour ahead (trees of their own "
+    "for all steps) was chosen on September and October, trained until August"
 )
 
 
