@@ -7,23 +7,30 @@ A session under people who do what they like, when they like
 └── time stands at, before and after each deadline; the market may be paused; old signatures come back
 """
 
+from collections import Counter
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from offchain.chain.errors import ContractRevertedError
 from tests.market.world import BUY, SELL, TERMS, bundle_of
 from tests.reference.energy_market import BundleOrder, SessionReference
 
-ROWS = st.lists(
-    st.tuples(st.integers(0, 1), st.sampled_from([BUY, SELL]), st.sampled_from([8, 10, 12]), st.integers(10, 90)),
-    max_size=3,
-)
+ROW = st.tuples(st.integers(0, 1), st.sampled_from([BUY, SELL]), st.sampled_from([8, 10, 12]), st.integers(10, 90))
+ROWS = st.lists(ROW, max_size=3)
 WHO = st.integers(0, 2)
 
 
-def make_machine(world):
+def make_machine(world, seen: Counter):
     class HostileSession(RuleBasedStateMachine):
         def __init__(self):
             super().__init__()
@@ -37,6 +44,23 @@ def make_machine(world):
             self.paused = self.finalised = self.closed = False
             self.claimed, self.settled = set(), set()
             self.total = world.house.totalHeld()
+
+        @initialize(
+            sold=st.integers(10, 90),
+            bought=st.integers(10, 90),
+            third=ROWS,
+            start=st.sampled_from(["open", "open", "accept", "final"]),
+        )
+        def begin_with_a_match(self, sold, bought, third, start):
+            """Left to chance, hardly a walk would trade before a gate closes."""
+            for who, rows in enumerate([[(0, SELL, 8, sold)], [(0, BUY, 12, bought)], third]):
+                if rows:
+                    self.submit(who, rows)
+            if start == "accept":
+                self.go_to("gate_closure", 1)
+            elif start == "final":
+                self.go_to("accept_by", 1)
+                self.finalise()
 
         def teardown(self):
             try:
@@ -56,6 +80,7 @@ def make_machine(world):
             for trader, rows in self.rows.items():
                 if rows and trader not in self.settled:
                     self.session.settle(trader, self.packed(trader))
+                    seen["settled in the end"] += 1
             if not self.closed:
                 self.session.market.closeSession(self.session.id)
             assert self.session.pot == 0
@@ -122,6 +147,9 @@ def make_machine(world):
             error = self.refusal_of_orders(trader, rows, sequence)
             if self.expect(error, lambda: self.session.submit_signed(message)):
                 self.placed(trader, rows)
+                seen["relayed"] += 1
+            else:
+                seen[f"relayed in vain: {error}"] += 1
 
         # -------------------------------------------------- time and stop
 
@@ -165,6 +193,7 @@ def make_machine(world):
             bundle, bits = self.packed(trader), sum(1 << i for i in matched)
             if self.expect(error, lambda: self.session.reject(trader, bundle, bits)):
                 self.reference.reject(trader.name, matched)
+                seen["rejected"] += 1
                 self.rows[trader] = [row for i, row in enumerate(self.rows[trader]) if i not in matched]
                 self.sequence[trader] += 1
 
@@ -200,6 +229,7 @@ def make_machine(world):
                 error = "AlreadyClaimed"
             if self.expect(error, lambda: self.session.claim(trader, self.packed(trader))):
                 self.claimed.add(trader)
+                seen["claimed"] += 1
 
         @precondition(lambda self: self.finalised)
         @rule(who=WHO)
@@ -210,6 +240,7 @@ def make_machine(world):
                 error = "AlreadySettled"
             if self.expect(error, lambda: self.session.settle(trader, self.packed(trader))):
                 self.settled.add(trader)
+                seen["settled"] += 1
 
         @rule()
         def close(self):
@@ -223,6 +254,7 @@ def make_machine(world):
                 error = "AlreadyClosed"
             if self.expect(error, lambda: self.session.market.closeSession(self.session.id)):
                 self.closed = True
+                seen["closed"] += 1
 
         # -------------------------------------------------- invariants
 
@@ -252,14 +284,26 @@ def make_machine(world):
     return HostileSession
 
 
+REACHED = {
+    "claimed",
+    "closed",
+    "rejected",
+    "relayed",
+    "relayed in vain: GateClosed",
+    "relayed in vain: InvalidSignature",
+    "settled",
+    "settled in the end",
+}
+
+
 def test_session_under_hostile_actors(deployed):
-    run_state_machine_as_test(
-        lambda: make_machine(deployed)(), settings=settings(max_examples=12, stateful_step_count=30)
-    )
+    seen = Counter()
+    run_state_machine_as_test(lambda: make_machine(deployed, seen)(), settings=settings(stateful_step_count=40))
+    assert not REACHED - set(seen), f"no walk saw {sorted(REACHED - set(seen))}"
 
 
 def test_walk_notices_a_wrong_prediction(deployed):
-    machine = make_machine(deployed)()
+    machine = make_machine(deployed, Counter())()
     with pytest.raises(AssertionError, match="did not come"):
         machine.expect("GateClosed", lambda: machine.session.submit(deployed.traders[0], bundle_of((0, 0, 8, 50))))
     # The bundle was placed and nobody settles it: the walk cannot be wound up.
