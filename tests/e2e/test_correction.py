@@ -199,13 +199,20 @@ def test_correct_takes_back_what_was_paid_too_much_when_a_reading_was_wrong(days
 
 @pytest.fixture(scope="module")
 def left_out(days_root):
-    """The operator leaves a meter out of the batch: its order is settled as missing, and corrected later."""
-    with delivered_day(days_root / "left-out", short=0, failing=0, silent=0, dead=0) as day:
+    """The operator leaves two meters out of the batch, of a home that others stepped in for and of one that delivered:
+    their orders are settled as missing, and corrected later."""
+    with delivered_day(days_root / "left-out", short=0.3, failing=0, silent=0, dead=0) as day:
         world, relayer = day.world, day.world.cast.relayer
         failed = {o.terms["replaces"] for o in day.book.orders.values()} - {0}
         order = max((day.book.orders[i] for i in failed), key=lambda o: (sum(o.quantities_wh()), -o.id))
+        delivering = next(
+            o
+            for o in day.book.orders.values()
+            if o.meter_id not in day.delivery.faults and not o.terms["replaces"] and o.id not in failed
+        )
+        left_out = {order.meter_id, delivering.meter_id}
         world.clock.advance_to((world.day.end_isp + 1) * SECONDS_PER_ISP)
-        others = [p.meter_id for p in world.cast.prosumers if p.meter_id != order.meter_id]
+        others = [p.meter_id for p in world.cast.prosumers if p.meter_id not in left_out]
         batch = Batcher(world.store, world.cast.operator.address, others, keys_of(day), clock_of(world)).close_day(
             world.day
         )
@@ -217,52 +224,60 @@ def left_out(days_root):
         world.clock.advance_to(world.clock.now() + day.config.challenge_window_s + 1)
         evidence = proven_days(world.store, batch.id), lambda o: baselines_of(world, day.ahead, o).packed[o.meter_id]
         _, left = settle_orders(world.suite, relayer, day.book.orders.values(), *evidence)
-        yield day, order, left, evidence
+        yield day, order, delivering, left, evidence
 
 
 def test_settle_orders_leaves_those_in_no_batch_and_those_that_replace_them(left_out):
-    day, order, left, _ = left_out
+    day, order, delivering, left, _ = left_out
     replacing = {o.id for o in day.book.orders.values() if o.terms["replaces"] == order.id}
     assert replacing
-    assert {o.id for o in left} == {order.id} | replacing
+    assert {o.id for o in left} == {order.id, delivering.id} | replacing
     settled = {e["prosumerOrderId"] for e in named(day, "ProsumerSettled")}
     assert settled == set(day.book.orders) - {o.id for o in left}
 
 
 def test_settle_missing_is_refused_before_the_readings_are_due(left_out):
-    day, _, left, evidence = left_out
+    day, _, _, left, evidence = left_out
     with pytest.raises(ContractRevertedError) as caught:
         settle_missing(day.world.suite, day.world.cast.relayer, left, *evidence)
     assert caught.value.name == "ReadingsNotYetDue"
 
 
 def test_settle_missing_pays_nothing_and_correct_makes_up_for_it(left_out):
-    """One story, so one test: overdue, settled as missing, finalised, then the day of the meter comes after all."""
-    day, order, left, evidence = left_out
+    """One story, so one test: overdue, settled as missing, finalised, then the days of the meters come after all."""
+    day, order, delivering, left, evidence = left_out
     world, relayer = day.world, day.world.cast.relayer
     world.clock.advance_to(missing_from(world.suite, left, evidence[0]))
     settle_missing(world.suite, relayer, left, *evidence)
     settled = {e["prosumerOrderId"]: e for e in named(day, "ProsumerSettled")}
-    event = settled[order.id]
-    assert event["version"] == 0
-    assert event["verdict"]["creditedWh"] == event["verdict"]["reward"] == 0
-    assert event["verdict"]["missingWh"] == sum(order.quantities_wh()) - sum(order.taken_wh()) > 0
+    for missing in (order, delivering):
+        event = settled[missing.id]
+        assert event["version"] == 0
+        assert event["verdict"]["creditedWh"] == event["verdict"]["reward"] == 0
+        assert event["verdict"]["missingWh"] == sum(missing.quantities_wh()) - sum(missing.taken_wh()) > 0
     for replacement in left:
-        if replacement.id != order.id:
+        if replacement.terms["replaces"]:
             assert settled[replacement.id]["version"] == 1
             assert settled[replacement.id]["verdict"]["creditedWh"] > 0
     world.send_all([(relayer, "FlexSettlement", "finalise", (i,)) for i in day.ahead.flex_orders])
+    if day.delivery.direct_group_id is not None:
+        world.send(relayer, "FlexSettlement", "finaliseDirect", day.delivery.direct_group_id)
 
     result = day.audit()
-    (left_out_meter,) = result.audit.mismatches
-    assert left_out_meter.what == "readings that the batch leaves out"
-    assert order.meter_id.hex() in left_out_meter.where
+    assert {m.what for m in result.audit.mismatches} == {"readings that the batch leaves out"}
+    assert len(result.audit.mismatches) == 2
+    for missing in (order, delivering):
+        assert any(missing.meter_id.hex() in m.where for m in result.audit.mismatches)
     before = {row["name"]: row["net_utoken"] for row in result.details["parties"]}
     day.correct()
     after = nets(day)
-    corrected = next(e for e in named(day, "ProsumerCorrected") if e["prosumerOrderId"] == order.id)
-    assert corrected["version"] == 2
-    assert corrected["verdict"]["missingWh"] == 0
-    assert corrected["difference"] > 0
-    name = world.cast.names[order.terms["prosumer"]]
-    assert after[name] - before.get(name, 0) == corrected["difference"]
+    corrected = {e["prosumerOrderId"]: e for e in named(day, "ProsumerCorrected")}
+    for missing in (order, delivering):
+        event = corrected[missing.id]
+        assert event["version"] == 2
+        assert event["verdict"]["missingWh"] == 0
+        assert event["verdict"]["creditedWh"] > 0
+        name = world.cast.names[missing.terms["prosumer"]]
+        assert after[name] - before.get(name, 0) == event["difference"]
+    # What the other home delivered is eaten by the penalty on what it did not.
+    assert corrected[delivering.id]["difference"] > 0
