@@ -24,9 +24,10 @@ def operated(enrolled_day, tmp_path_factory):
 
 def test_market_runs_a_session_from_opening_to_closing(operated):
     world, times = operated.world, operated.times
-    assert operated.json("list") == []
+    earlier = operated.json("list")  # other tests use this chain too
     opened = operated.open(operated.write_terms())
-    assert (opened.returncode, json.loads(opened.stdout)) == (0, {"session": 1})
+    session = len(earlier) + 1
+    assert (opened.returncode, json.loads(opened.stdout)) == (0, {"session": session})
 
     terms, brown = operated.terms, operated.terms.product(EnergyType.BROWN, 0)
     books = [orders([(brown, side, AT_150, 1_000)]) for side in (1, 0)]
@@ -38,12 +39,12 @@ def test_market_runs_a_session_from_opening_to_closing(operated):
     relay_bundles(
         world.suite,
         world.cast.relayer,
-        1,
+        session,
         [
             signed_bundle(
                 world.suite,
                 trader.prosumer.wallet,
-                session_id=1,
+                session_id=session,
                 connection_id=trader.prosumer.connection_id,
                 bundle=trader.bundle,
                 deadline=times.gate_closure,
@@ -55,22 +56,22 @@ def test_market_runs_a_session_from_opening_to_closing(operated):
 
     def run(until: int) -> dict:
         world.clock.advance_to(until)
-        return operated.json("run", 1, key=relayer)
+        return operated.json("run", session, key=relayer)
 
-    assert run(0) == {"session": 1, "steps": [], "state": "open for orders"}
+    assert run(0) == {"session": session, "steps": [], "state": "open for orders"}
     assert run(times.gate_closure + 1)["steps"] == ["cleared 1 product"]
-    assert operated.json("show", 1)["state"] == "acceptance window"
+    assert operated.json("show", session)["state"] == "acceptance window"
     ended = run(times.accept_by + 1)
     assert ended["steps"][-2:] == ["finalised the auction", "returned spare escrow of 2 bundles"]
     assert ended["state"] == "matched"
-    (matched,) = operated.json("show", 1)["matched"]
+    (matched,) = operated.json("show", session)["matched"]
     assert (matched["type"], matched["price_utoken_per_kwh"], matched["volume_wh"]) == ("brown", 150_000, 1_000)
     assert run(times.delivery_end)["state"] == "2 bundles to settle"
     closed = run(times.settle_by)
     assert closed["steps"] == ["settled 2 bundles without readings", "closed the session"]
     assert closed["state"] == "closed"
     assert run(0)["steps"] == []
-    assert [row["state"] for row in operated.json("list")] == ["closed"]
+    assert [row["state"] for row in operated.json("list")[len(earlier) :]] == ["closed"]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,6 @@ def test_open_refuses_a_delivery_that_is_no_quarter_hour(operated, delivery):
 
 
 def test_show_names_a_session_that_was_never_opened(operated):
-    done = operated.run("show", 9)
+    done = operated.run("show", 99)
     assert done.returncode != 0
-    assert done.stderr.splitlines()[0] == "error: there is no session 9"
+    assert done.stderr.splitlines()[0] == "error: there is no session 99"

@@ -48,14 +48,14 @@ def deployment(node, tmp_path_factory):
     path = tmp_path_factory.mktemp("deployments") / "31337.json"
     done = _run("deploy", "--rpc", node.url, "--dev", "--yes", "--json", "--out", path)
     assert done.returncode == 0, done.stderr
-    assert "[70/70]" in done.stderr
+    assert "[80/80]" in done.stderr
     return json.loads(done.stdout)
 
 
 def test_deploy_prints_json(deployment):
     assert deployment["chain_id"] == 31337
-    assert deployment["transactions"] == 70
-    assert len(deployment["contracts"]) == 24
+    assert deployment["transactions"] == 80
+    assert len(deployment["contracts"]) == 28
 
 
 def test_deploy_verifies_when_everything_is_there(node, deployment):

@@ -18,6 +18,7 @@ from oracles.config import DeviceConfig
 from oracles.sources.csv_file import CsvSource, CsvSourceConfig, EnergyCsvMapping, read_energy_csv
 from oracles.sources.modbus import ModbusDeviceConfig
 from oracles.sources.port import IntervalEnergy
+from oracles.sources.register_map import SHIPPED
 from oracles.sources.replay import ReplayConfig
 from oracles.sources.tabular import BadLine, instants, load_mapping
 
@@ -350,6 +351,7 @@ def test_config_paths_are_relative_to_the_file_that_names_them(tmp_path):
     assert ReplayConfig.model_validate(store, context=context).store == str(tmp_path / "site.db")
     url = {**store, "store": "postgresql://db/site"}
     assert ReplayConfig.model_validate(url, context=context).store == "postgresql://db/site"
+    (tmp_path / "m.toml").write_text((SHIPPED / "reference_meter.toml").read_text())
     device = {"host": "h", "meter_id": "01" * 32, "map": "m.toml"}
     assert ModbusDeviceConfig.model_validate(device, context=context).map == str(tmp_path / "m.toml")
 

@@ -70,7 +70,9 @@ def test_unit_has_only_options_that_systemd_knows(tmp_path):
         return  # what is above holds everywhere; where systemd is, it decides
     text = UNIT.read_text()
     assert INSTALLED in text
-    (tmp_path / UNIT.name).write_text(text.replace(INSTALLED, sys.executable))
+    program = tmp_path / "gridpact"  # no space in its path, whatever the path of the interpreter
+    program.symlink_to(sys.executable)
+    (tmp_path / UNIT.name).write_text(text.replace(INSTALLED, str(program)))
     done = subprocess.run(
         ["systemd-analyze", "verify", str(tmp_path / UNIT.name)], capture_output=True, text=True, timeout=60
     )
