@@ -80,6 +80,17 @@ class FailoverRpc:
         """Results of many requests, all from the same node."""
         return self._first(lambda rpc: rpc.batch(requests_))
 
+    def batch_everywhere(self, requests_: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
+        """Results of many requests by every node that answers now; for what one node alone is not believed."""
+        results = []
+        for endpoint in self._endpoints:
+            try:
+                self._check(endpoint)
+                results.append(endpoint.rpc.batch(requests_))
+            except (NodeUnreachableError, WrongChainError) as error:
+                self._failed(endpoint, error)
+        return results
+
     def _first(self, ask: Callable[[Rpc], Result]) -> Result:
         for endpoint in self._endpoints:
             if endpoint.trouble is not None and self._clock() < endpoint.down_until:

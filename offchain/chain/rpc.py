@@ -73,6 +73,10 @@ class Rpc:
             results += self._send_batch(part)
         return results
 
+    def batch_everywhere(self, requests_: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
+        """As :meth:`batch`, of every node that answers: here of the only one."""
+        return [self.batch(requests_)]
+
     def _send_batch(self, part: list[tuple[str, list[Any]]]) -> list[Any]:
         responses = self._guard(self._provider.make_batch_request, part)
         if isinstance(responses, dict):  # the node refused the batch as a whole

@@ -239,7 +239,7 @@ class TransactionQueue:
                         self._finish(transaction, mined)
                         final += 1
                 elif final_nonce > transaction.nonce:
-                    self._displaced(transaction, head)
+                    self._displaced(transaction, tried, head)
                 else:
                     self._displaced_once.discard(transaction.id)
                     self._push(transaction, tried, head)
@@ -315,10 +315,15 @@ class TransactionQueue:
             row = {"transaction_id": transaction.id, "block_number": number, "block_hash": receipt["blockHash"]}
             connection.execute(insert(_mined).values(row))
 
-    def _displaced(self, transaction: QueuedTransaction, head: int) -> None:
+    def _displaced(self, transaction: QueuedTransaction, tried: list[Any], head: int) -> None:
         # Seen twice before it is believed: the node may have mined it between counting and answering.
         if transaction.id not in self._displaced_once:
             self._displaced_once.add(transaction.id)
+            return
+        # And by all nodes: to send again what one of them has only forgotten would do it twice.
+        asked = [("eth_getTransactionReceipt", [attempt.tx_hash]) for attempt in tried]
+        answers = [answer for node in self.chain.rpc.batch_everywhere(asked) for answer in node]
+        if any(answer is not None and not isinstance(answer, RpcError) for answer in answers):
             return
         self._displaced_once.discard(transaction.id)
         nonce = self._next_nonce()
