@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -82,19 +82,19 @@ class FailoverRpc:
 
     def batch_everywhere(self, requests_: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
         """Results of many requests by every node that answers now; for what one node alone is not believed."""
-        results = []
-        for endpoint in self._endpoints:
-            try:
-                self._check(endpoint)
-                results.append(endpoint.rpc.batch(requests_))
-            except (NodeUnreachableError, WrongChainError) as error:
-                self._failed(endpoint, error)
+        results = list(self._answers(self._endpoints, lambda rpc: rpc.batch(requests_)))
+        if not results:
+            raise self._nobody()
         return results
 
     def _first(self, ask: Callable[[Rpc], Result]) -> Result:
-        for endpoint in self._endpoints:
-            if endpoint.trouble is not None and self._clock() < endpoint.down_until:
-                continue
+        usable = (e for e in self._endpoints if e.trouble is None or self._clock() >= e.down_until)
+        for result in self._answers(usable, ask):
+            return result
+        raise self._nobody()
+
+    def _answers(self, endpoints: Iterable[_Endpoint], ask: Callable[[Rpc], Result]) -> Iterator[Result]:
+        for endpoint in endpoints:
             try:
                 self._check(endpoint)
                 result = ask(endpoint.rpc)
@@ -102,8 +102,7 @@ class FailoverRpc:
                 self._failed(endpoint, error)
                 continue
             self._worked(endpoint)
-            return result
-        raise self._nobody()
+            yield result
 
     def _check(self, endpoint: _Endpoint) -> None:
         if endpoint.checked_at is not None and self._clock() - endpoint.checked_at < RECHECK_S:

@@ -109,6 +109,15 @@ def test_request_is_answered_by_the_next_node_when_the_first_misbehaves(rpc, nod
     assert rpc.healthy[first.url] is False
 
 
+def test_batch_everywhere_asks_every_node_that_answers_and_raises_when_none_does(rpc, nodes):
+    assert rpc.batch_everywhere([("who", [])]) == [["first"], ["second"]]
+    nodes[0].mode = "broken"
+    assert rpc.batch_everywhere([("who", [])]) == [["second"]]
+    nodes[1].mode = "broken"
+    with pytest.raises(NodeUnreachableError):
+        rpc.batch_everywhere([("who", [])])
+
+
 def test_request_leaves_a_failed_node_alone_for_longer_each_time_when_it_stays_away(rpc, nodes, clock):
     nodes[0].mode = "broken"
     asked = []
