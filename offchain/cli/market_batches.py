@@ -15,6 +15,7 @@ from offchain.cli.connection import (
 )
 from offchain.cli.market_chain import DeploymentOption, known_session, open_suite
 from offchain.cli.output import JsonOption, note, result
+from offchain.cli.store import opened
 from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from offchain.chain.events import Event
     from offchain.market.batches import OutcomeBatch
     from offchain.market.replay import SessionRecord
-    from offchain.store import Store
 
 SessionArgument = Annotated[int, typer.Argument(help="Number of the session.", min=1)]
 StoreOption = Annotated[str, typer.Option(help="Store with metered days, a file or a database URL.")]
@@ -84,14 +84,14 @@ def propose(
     suite = open_suite(rpc, chain_id, deployment)
     _, sessions = _read(suite)
     known_session(sessions, session)
-    with _store(store) as opened:
-        computed = proposing.session_outcomes(suite, opened, sessions, session)
+    with opened(store) as metered:
+        computed = proposing.session_outcomes(suite, metered, sessions, session)
         batch = OutcomeBatch(session, list(computed.outcomes.values()))
         try:
             data.write_bytes(batch.content)
         except OSError as exc:
             raise DomainError(f"{data}: {exc.strerror}") from exc
-        proposing.propose(suite, opened, choose_signer(suite.chain, keystore, dev), batch)
+        proposing.propose(suite, metered, choose_signer(suite.chain, keystore, dev), batch)
     if computed.left:
         note(f"{len(computed.left)} bundles without readings are left out; they settle by themselves")
     told = {"session": session, "outcomes": len(batch), "left": len(computed.left), "root": "0x" + batch.root.hex()}
@@ -117,8 +117,8 @@ def challenge(
     events, sessions = _read(suite)
     record = known_session(sessions, session)
     batch = _published(data, events, session)
-    with _store(store) as opened:
-        computed = proposing.session_outcomes(suite, opened, sessions, session)
+    with opened(store) as metered:
+        computed = proposing.session_outcomes(suite, metered, sessions, session)
     wrong = proposing.differences(batch, record, computed)
     told: dict[str, Any] = {
         "session": session,
@@ -159,8 +159,8 @@ def answer(
         raise DomainError(f"there is no challenge {challenge}")
     session_id, connection_id = found[0]["sessionId"], found[0]["connectionId"]
     batch = _published(data, events, session_id)
-    with _store(store) as opened:
-        window, days = proposing.evidence(suite, opened, sessions, session_id, connection_id)
+    with opened(store) as metered:
+        window, days = proposing.evidence(suite, metered, sessions, session_id, connection_id)
     signer = choose_signer(suite.chain, keystore, dev)
     done = proposing.answer(suite, signer, challenge, batch, connection_id, window, days)
     result({"challenge": challenge, "result": done}, f"challenge {challenge}: {done}", as_json)
@@ -232,9 +232,3 @@ def _published(path: Path, events: list["Event"], session_id: int) -> "OutcomeBa
         raise DomainError(f"{path}: {exc.strerror}") from exc
     require_published(batch, proposal)
     return batch
-
-
-def _store(name: str) -> "Store":
-    from offchain.store import open_store
-
-    return open_store(Path(name) if "://" not in name else name, create=False)

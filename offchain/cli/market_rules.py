@@ -18,6 +18,7 @@ from offchain.cli.connection import (
 )
 from offchain.cli.market_chain import DeploymentOption, find_session, open_suite, stamp
 from offchain.cli.output import JsonOption, result
+from offchain.cli.store import opened
 from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
@@ -109,13 +110,12 @@ def bid(
     from offchain.market.settlement import bundle_escrow
     from offchain.market.terms import EnergyType
     from offchain.market.trading_rules import find_forecast, place_call
-    from offchain.store import open_store
 
     suite = open_suite(rpc, chain_id, deployment)
     connection_id = _bytes32(connection, "connection")
     found, (rule, meter_id) = find_session(suite, session), _in_force(suite, connection_id)
-    with open_store(Path(store) if "://" not in store else store, create=False) as opened:
-        forecast = find_forecast(opened, rule, meter_id, found.first_isp)
+    with opened(store) as forecasts:
+        forecast = find_forecast(forecasts, rule, meter_id, found.first_isp)
     green = suite.call("ProducerRegistry", "isGreen", (connection_id,))
     book = rule.orders(
         found.terms,
