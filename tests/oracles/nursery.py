@@ -2,8 +2,9 @@
 
 Usage: ``python nursery.py FOLDER SECONDS KILLS SEED``. A process that has loaded everything forks each life, so that a
 life can be as short as a hundredth of a second; the killed process is the whole daemon: intake, batching, publishing,
-HTTP. Prints what it did as JSON: kills (lives that SIGKILL ended, no others), how many of these lives had stored
-readings, how many left transactions behind that were not final, and how the last life ended.
+HTTP. While it lives its disk is full now and then and its machine's clock jumps. Prints what it did as JSON: kills
+(lives that SIGKILL ended, no others), how many of these lives had stored readings, how many left transactions behind
+that were not final, what befell them, and how the last life ended. The file ``kills`` counts them meanwhile.
 """
 
 import asyncio
@@ -15,28 +16,68 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 from oracles.site import Site
-from tests.oracles.siteworld import DAY, FastClock, PatientSender, finished, load
+from tests.oracles.misfortunes import JUMPS_S, FastSteadyClock, fill_disk
+from tests.oracles.siteworld import DAY, PatientSender, finished, load
+
+PAUSE_S = 0.4
+"""Between two misfortunes of a life, on average."""
+LONGEST_S = 1.0
+"""How long a disk stays full."""
 
 
-def live(folder: Path, started: float, speed: float) -> None:
-    """One life of the daemon; ends when the day is on chain, if nobody kills it."""
+def live(folder: Path, began: float, speed: float, seed: int | None) -> None:
+    """One life of the daemon, with misfortunes by ``seed``; ends when the day is on chain, if nobody kills it."""
 
     async def main() -> None:
         config = load(folder)
-        clock = FastClock(started, speed)
+        clock = FastSteadyClock(speed, began)
         site = Site(config, clock=clock, sources={"meters": PatientSender(clock, folder / "progress")})
         stop = asyncio.Event()
-        running = asyncio.create_task(site.run(stop))
-        while not finished(config):
+        running = [asyncio.create_task(site.run(stop))]
+        if seed is not None:
+            running.append(asyncio.create_task(befall(site, clock, random.Random(seed), folder / "befallen")))
+        # Once through the chain at least: what was final may be gone.
+        while site.chain_seen_at is None or not finished(config):
             await asyncio.sleep(0.2)
         stop.set()
-        await running
+        running[0].add_done_callback(lambda _: [task.cancel() for task in running[1:]])
+        await running[0]
 
     asyncio.run(main())
+
+
+async def befall(site: Site, clock: FastSteadyClock, rng: random.Random, diary: Path) -> None:
+    """Fill the disk and set the clock of a site, in turn and at random moments; write down what it noticed."""
+    while True:
+        await asyncio.sleep(rng.expovariate(1 / PAUSE_S))
+        if rng.random() < 0.5:
+            fill_disk(site, True)
+            deadline = time.monotonic() + LONGEST_S
+            while time.monotonic() < deadline and not (refused := _store_failed(site)):
+                await asyncio.sleep(0.02)
+            fill_disk(site, False)
+            if refused:
+                _note(diary, "disk full")
+        else:
+            clock.jump_s = rng.choice(JUMPS_S)
+            await asyncio.sleep(rng.uniform(0.05, 0.5))
+            if clock.jumped:
+                _note(diary, "clock jumped")
+            clock.jump_s = 0.0
+
+
+def _store_failed(site: Site) -> bool:
+    return any(alarm.kind == "store" or "full" in alarm.text for alarm in site.alarms)
+
+
+def _note(diary: Path, what: str) -> None:
+    with diary.open("a") as file:
+        file.write(what + "\n")
 
 
 def _end_with(parent: int) -> None:
@@ -45,7 +86,7 @@ def _end_with(parent: int) -> None:
     os._exit(2)
 
 
-def fork(folder: Path, started: float, speed: float) -> int:
+def fork(folder: Path, began: float, speed: float, seed: int | None = None) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -53,7 +94,7 @@ def fork(folder: Path, started: float, speed: float) -> int:
         # Nobody is left behind when the test itself is stopped.
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         try:
-            live(folder, started, speed)
+            live(folder, began, speed, seed)
             status = 0
         finally:
             os._exit(status)
@@ -62,11 +103,11 @@ def fork(folder: Path, started: float, speed: float) -> int:
 
 def main(folder: Path, seconds: float, kills: int, seed: int) -> None:
     rng = random.Random(seed)
-    started, speed = time.time(), DAY.isp_count * 900 / seconds
+    began, speed = time.monotonic(), DAY.isp_count * 900 / seconds
     said = {"kills": 0, "stored": 0, "on_their_way": 0}
     held = 0
-    while said["kills"] < kills and time.time() < started + 2 * seconds:
-        pid = fork(folder, started, speed)
+    while said["kills"] < kills and time.monotonic() < began + 2 * seconds:
+        pid = fork(folder, began, speed, rng.getrandbits(32))
         # Most lives are short, some long enough to get something done.
         time.sleep(min(rng.expovariate(kills / (0.8 * seconds)), 4.0))
         os.kill(pid, signal.SIGKILL)
@@ -78,7 +119,9 @@ def main(folder: Path, seconds: float, kills: int, seed: int) -> None:
         said["kills"] += 1
         said["stored"] += held > before
         said["on_their_way"] += waiting > 0
-    _, said["last"] = os.waitpid(fork(folder, started, speed), 0)
+        (folder / "kills").write_text(str(said["kills"]))
+    _, said["last"] = os.waitpid(fork(folder, began, speed), 0)
+    said |= Counter((folder / "befallen").read_text().splitlines())
     print(json.dumps(said), flush=True)
     sys.exit(said["last"] != 0)
 
