@@ -5,6 +5,7 @@ collects readings waits for it.
 """
 
 import logging
+import random
 import threading
 from collections.abc import Sequence
 
@@ -25,17 +26,20 @@ from oracles.anchoring import LEDGER, QueuedAnchor
 from oracles.batching import anchor_topic
 from oracles.clock import Clock, SteadyClock, unix
 from oracles.config import SiteConfig
+from oracles.orders import EVENTS, LISTS
 from oracles.publisher import Publisher, PublishReport
 from oracles.regimes import EVENTS as REGIME_EVENTS
 from oracles.registration import OnChain, look_up
-from oracles.steering import EVENTS
 
 log = logging.getLogger(__name__)
 
 REVIVE_EVERY_S = 3_600
 """What the chain refused is tried again this often: a role may be back, a bond posted, a pause over."""
-FOLLOW_S = 4 * 86_400
-"""Orders of events older than this are of days that are over."""
+LATE_S = 4 * 86_400
+"""How long after its day an order is looked up; longer than ``steering.JUDGED_FOR_S`` and a day."""
+READ_AGAIN_S = 3_600
+"""Events are read from the store again when there are new ones, or old ones to be left out."""
+TRANSACTIONS_AT_ONCE = 50
 DEEP_REORG = "deep reorg"
 REJECTED = 2
 """``IMeteringLedger.BatchStatus.Rejected``."""
@@ -65,6 +69,9 @@ class ChainLink:
         self.queue: TransactionQueue | None = None
         self._publisher: Publisher | None = None
         self._indexer: Indexer | None = None
+        self._ordered_ahead_s = 0
+        self._followed: list[Event] = []
+        self._followed_at: tuple[int, int] | None = None
 
     def connect(self) -> Suite:
         """Suite on the first node that works; checks chain id and code of every contract. Raises ``ChainError``."""
@@ -86,6 +93,11 @@ class ChainLink:
         anchor = QueuedAnchor(suite, self.queue, confirmations=config.confirmations)
         self._publisher = Publisher(self._store, anchor, self._clock)
         self._indexer = Indexer(chain, suite, self._store.engine, confirmations=config.confirmations)
+        held_s, corrected_s = suite.call_all(
+            [("AgreementRegistry", "bondHoldSeconds", ()), ("FlexDispatch", "correctionSeconds", ())]
+        )
+        # From the issue of an order to the end of its day at most, see ``IFlexDispatch.dispatch``.
+        self._ordered_ahead_s = max(held_s - corrected_s, 0)
         self.suite = suite
         log.info("connected to chain %d at %s", chain.chain_id, chain.url)
         return suite
@@ -117,11 +129,26 @@ class ChainLink:
         return report
 
     def follow(self) -> list[Event]:
-        """Changes of regime, however old, and events of the last days that schedules follow from."""
+        """Changes of regime and lists of standby, however old, and events of all orders of days not long over."""
         self.connect()
         self._indexer.sync()
-        regimes = self._indexer.events(names=REGIME_EVENTS)
-        return regimes + self._indexer.events(names=EVENTS, since=unix(self._clock) - FOLLOW_S)
+        now = unix(self._clock)
+        if (self._indexer.revision, now // READ_AGAIN_S) != self._followed_at:
+            lasting = self._indexer.events(names=(*REGIME_EVENTS, *LISTS))
+            recent = self._indexer.events(names=EVENTS, since=now - self._ordered_ahead_s - LATE_S)
+            self._followed = lasting + recent
+            self._followed_at = (self._indexer.revision, now // READ_AGAIN_S)
+        return self._followed
+
+    def call_data(self, tx_hashes: Sequence[str]) -> dict[str, bytes]:
+        """Call data of some of these transactions, those that a node has."""
+        asked = random.sample(tx_hashes, min(len(tx_hashes), TRANSACTIONS_AT_ONCE))
+        answers = self.connect().chain.rpc.batch([("eth_getTransactionByHash", [tx_hash]) for tx_hash in asked])
+        return {
+            tx_hash: bytes.fromhex(answer["input"][2:])
+            for tx_hash, answer in zip(asked, answers, strict=True)
+            if isinstance(answer, dict)
+        }
 
     def look_up(self, meter_ids: Sequence[bytes]) -> dict[bytes, OnChain]:
         """What the chain says of meters."""

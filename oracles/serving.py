@@ -5,6 +5,7 @@
 ``/metrics``                           Prometheus
 ``/live``, ``/live/{device}``          latest telemetry
 ``/regimes``                           regime of the congestion points of the site, and why
+``/orders``                            what ordered meters delivered of what was due, by ISP
 ``/batches``                           batches of the last days
 ``/data/{data hash}``                  bytes whose keccak-256 is the data hash on chain
 ``/proofs/{root}/{meter id}``          a meter's values, its signature and its Merkle proof
@@ -83,6 +84,21 @@ def application(site: "Site") -> web.Application:
         }
         return web.json_response(found)
 
+    async def orders(_request: web.Request) -> web.Response:
+        found = [] if site.steering is None else await asyncio.to_thread(site.steering.feedback.deliveries)
+        return web.json_response(
+            [
+                {
+                    "order_id": delivery.order_id,
+                    "meter_id": "0x" + delivery.meter_id.hex(),
+                    "isp": delivery.isp,
+                    "due_wh": delivery.due_wh,
+                    "delivered_wh": delivery.delivered_wh,
+                }
+                for delivery in found
+            ]
+        )
+
     async def batches(_request: web.Request) -> web.Response:
         first_isp = unix(site.clock) // 900 - 96 * SHOWN_DAYS
         with site.store.read() as connection:
@@ -117,6 +133,7 @@ def application(site: "Site") -> web.Application:
     app.router.add_get("/live", live)
     app.router.add_get("/live/{device}", live)
     app.router.add_get("/regimes", regimes)
+    app.router.add_get("/orders", orders)
     app.router.add_get("/batches", batches)
     app.router.add_get("/data/{hash}", data)
     app.router.add_get("/proofs/{root}/{meter}", proof)

@@ -203,7 +203,7 @@ class Site:
             self._open_days |= changed
         self.registration.see_readings({row.meter_id for row in report.accepted})
         if self.steering is not None:
-            self.steering.feedback(report.accepted)
+            self.steering.feedback.see(report.accepted)
 
     async def _take_in(self, name: str, source: EventSource, limited: bool) -> None:
         """Values of one event source into the store, acknowledged when they are there."""
@@ -309,6 +309,10 @@ class Site:
     async def _follow(self) -> None:
         events = await asyncio.to_thread(self.chain.follow)
         await asyncio.to_thread(self.steering.learn, events)
+        feedback = self.steering.feedback
+        if unproven := feedback.unproven():
+            shown = await asyncio.to_thread(self.chain.call_data, unproven)
+            await asyncio.to_thread(feedback.prove, shown)
 
     # ------------------------------------------------------------------ devices and order in the house
 

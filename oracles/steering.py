@@ -1,4 +1,4 @@
-"""From prosumer orders on chain to schedules that devices hold, and whether they follow them.
+"""From prosumer orders on chain to schedules that devices hold; whether they follow them says ``feedback.py``.
 
 What a meter has to do in a market day follows from the orders that are on chain for it now: ordered quantity less what
 standby took over, UP as less net consumption, DOWN as more; direct control in an orange regime is ordered the same way,
@@ -10,18 +10,14 @@ written down as a command and sent until the device holds it.
 import asyncio
 import logging
 import random
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from eth_hash.auto import keccak
-
 from offchain.chain.events import Event
-from offchain.domain.curves import unpack_baseline, unpack_quantities
 from offchain.domain.errors import FlexError
 from offchain.domain.isp import ISPS_PER_HOUR, SECONDS_PER_ISP
-from offchain.domain.units import BPS, Direction, delivered_wh
+from offchain.domain.units import Direction
 from offchain.store import Store
 from offchain.store.commands import (
     Command,
@@ -31,12 +27,12 @@ from offchain.store.commands import (
     get_command,
     set_command_status,
 )
-from offchain.store.curves import curves_of_subject
 from offchain.store.outbox import enqueue, mark_dead, mark_done, mark_failed, open_items
-from offchain.store.readings import ReadingRow
 from oracles.alarms import Alarms
 from oracles.clock import Clock, unix
 from oracles.downlink import Acknowledgement, Setpoints
+from oracles.feedback import ExecutionFeedback
+from oracles.orders import OrderState, orders_of
 from oracles.regimes import RegimePeriod, regimes_of
 
 log = logging.getLogger(__name__)
@@ -45,7 +41,8 @@ TOPIC = "downlink"
 ACKNOWLEDGE_WITHIN_S = 60
 LONGEST_PAUSE_S = 15
 LONGEST_CAUSE = 64
-EVENTS = ("ProsumerOrdered", "ProsumerOrderCancelled", "Reassigned", "DirectControlUsed")
+JUDGED_FOR_S = 2 * 86_400
+"""How long after its day an order is kept for readings that come late."""
 FIRST_DIRECT_GROUP = 1 << 63
 """Groups from here on are direct control events, see ``IFlexDispatch``."""
 
@@ -56,33 +53,6 @@ class Downlink(Protocol):
     async def send(self, setpoints: Setpoints) -> Acknowledgement:
         """Return once the device holds the schedule; safe to repeat. ``TransientError``, ``PermanentError``."""
         ...
-
-
-@dataclass(slots=True)
-class OrderState:
-    """A prosumer order as far as events tell."""
-
-    terms: Mapping
-    quantities_wh: list[int]
-    taken_wh: list[int]
-
-    @property
-    def direction(self) -> Direction:
-        return Direction(self.terms["direction"])
-
-    def due_wh(self, position: int) -> int:
-        return max(self.quantities_wh[position] - self.taken_wh[position], 0)
-
-
-@dataclass(slots=True)
-class Feedback:
-    """What a meter delivered of what was due in one ISP [Wh]."""
-
-    order_id: int
-    meter_id: bytes
-    isp: int
-    due_wh: int
-    delivered_wh: int
 
 
 @dataclass(slots=True)
@@ -121,6 +91,7 @@ class Steering:
         self._alarms = alarms
         self._orders: dict[int, OrderState] = {}
         self._direct: set[int] = set()
+        self.feedback = ExecutionFeedback(store, clock, alarms)
         self.regimes: dict[bytes, RegimePeriod] = {}
 
     def learn(self, events: Sequence[Event]) -> int:
@@ -129,13 +100,14 @@ class Steering:
         Parameters
         ----------
         events : sequence of Event
-            All of :data:`EVENTS` and of ``regimes.EVENTS`` that the chain has, oldest first; not only those that are
-            new, since a reorg may have taken some back.
+            All of ``orders.EVENTS``, ``orders.LISTS`` and ``regimes.EVENTS`` that the chain has, oldest first; not only
+            those that are new, since a reorg may have taken some back.
         """
-        self._orders = orders_of(events, self._meter_ids)
+        now = unix(self._clock)
+        orders = orders_of(events, self._meter_ids).items()
+        self._orders = {order_id: order for order_id, order in orders if not order.is_over(now, since_s=JUDGED_FOR_S)}
         self._note_direct_control(events)
         self.regimes = regimes_of(events)
-        now = unix(self._clock)
         schedules = self._schedules(now)
         changed = 0
         with self._store.write() as connection:
@@ -150,6 +122,7 @@ class Steering:
                 command_id = add_command(connection, meter_id, first_isp, powers_w, cause, now=now)
                 enqueue(connection, f"command:{command_id}", TOPIC, command_id, now=now)
                 changed += 1
+        self.feedback.learn(self._orders)
         return changed
 
     def _note_direct_control(self, events: Iterable[Event]) -> None:
@@ -166,7 +139,7 @@ class Steering:
         day = {
             order_id: order.terms["groupId"] >= FIRST_DIRECT_GROUP
             for order_id, order in self._orders.items()
-            if (order.terms["meterId"], order.terms["dayFirstIsp"]) == (meter_id, first_isp)
+            if (order.meter_id, order.first_isp) == (meter_id, first_isp)
         }
         words = "direct control, orders" if any(day.values()) else "orders"
         return f"{words} {', '.join(map(str, day)) or 'taken back'}"[:LONGEST_CAUSE]
@@ -175,11 +148,10 @@ class Steering:
         """Change of net consumption [W] per ISP, by meter and first ISP of the day, of days that are not over."""
         schedules: dict[tuple[bytes, int], list[int]] = {}
         for order in self._orders.values():
-            terms = order.terms
-            first_isp, count = terms["dayFirstIsp"], terms["ispCount"]
-            if (first_isp + count) * SECONDS_PER_ISP <= now:
+            if order.is_over(now):
                 continue
-            powers_w = schedules.setdefault((terms["meterId"], first_isp), [0] * count)
+            count = order.end_isp - order.first_isp
+            powers_w = schedules.setdefault((order.meter_id, order.first_isp), [0] * count)
             sign = -1 if order.direction is Direction.UP else 1
             for position in range(count):
                 powers_w[position] += sign * order.due_wh(position) * ISPS_PER_HOUR
@@ -239,54 +211,3 @@ class Steering:
                 mark_dead(connection, item.id, detail)
             else:
                 mark_done(connection, item.id, now=now)
-
-    def feedback(self, rows: Iterable[ReadingRow]) -> list[Feedback]:
-        """What ordered meters delivered, from readings that have just been accepted; alarms for who does not follow.
-
-        A meter whose committed baseline is not in the store cannot be judged here and is left out.
-        """
-        by_meter: dict[bytes, list[tuple[int, OrderState]]] = defaultdict(list)
-        for order_id, order in self._orders.items():
-            by_meter[order.terms["meterId"]].append((order_id, order))
-        found = []
-        for row in rows:
-            for order_id, order in by_meter.get(row.meter_id, ()):
-                position = row.isp - order.terms["dayFirstIsp"]
-                if not 0 <= position < order.terms["ispCount"] or not (due_wh := order.due_wh(position)):
-                    continue
-                if (baseline_wh := self._baseline(order)) is None:
-                    continue
-                delivered = delivered_wh(order.direction, baseline_wh[position], row.import_wh - row.export_wh)
-                found.append(Feedback(order_id, row.meter_id, row.isp, due_wh, delivered))
-                self._judge(order, found[-1])
-        return found
-
-    def _judge(self, order: OrderState, feedback: Feedback) -> None:
-        subject = feedback.meter_id.hex()
-        tolerated_wh = feedback.due_wh * order.terms["toleranceBps"] // BPS
-        if feedback.delivered_wh + tolerated_wh >= feedback.due_wh:
-            self._alarms.clear("device does not follow", subject)
-            return
-        text = f"{feedback.delivered_wh} of {feedback.due_wh} Wh in ISP {feedback.isp}, order {feedback.order_id}"
-        self._alarms.set("device does not follow", subject, text)
-
-    def _baseline(self, order: OrderState) -> list[int] | None:
-        terms = order.terms
-        with self._store.read() as connection:
-            rows = curves_of_subject(connection, "baseline", terms["meterId"], terms["dayFirstIsp"])
-        return next((unpack_baseline(row.values) for row in rows if keccak(row.values) == terms["baselineHash"]), None)
-
-
-def orders_of(events: Iterable[Event], meter_ids: frozenset[bytes]) -> dict[int, OrderState]:
-    """Orders of some meters that are not cancelled, by id, from the events in their order."""
-    orders: dict[int, OrderState] = {}
-    for event in events:
-        args = event.args
-        if event.name == "ProsumerOrdered" and args["terms"]["meterId"] in meter_ids:
-            quantities_wh = unpack_quantities(args["quantitiesWh"])
-            orders[args["prosumerOrderId"]] = OrderState(args["terms"], quantities_wh, [0] * len(quantities_wh))
-        elif event.name == "ProsumerOrderCancelled":
-            orders.pop(args["prosumerOrderId"], None)
-        elif event.name == "Reassigned" and (order := orders.get(args["failedOrderId"])) is not None:
-            order.taken_wh = unpack_quantities(args["totalTakenWh"])
-    return orders

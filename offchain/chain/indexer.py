@@ -153,6 +153,8 @@ class Indexer:
         self._suite = suite
         self._engine = engine
         self._confirmations = confirmations
+        self.revision = 0
+        """Goes up whenever the stored events change."""
         _metadata.create_all(engine)
 
     def sync(self) -> int:
@@ -248,6 +250,7 @@ class Indexer:
                     connection.execute(
                         delete(table).where(table.c.chain_id == self._chain.chain_id, column >= gone[-1])
                     )
+            self.revision += 1
         return good
 
     def _store(self, tip: dict[str, Any] | None, end: dict[str, Any], events: Sequence[Event]) -> None:
@@ -266,6 +269,7 @@ class Indexer:
             connection.execute(insert(_blocks), blocks)
             if events:
                 connection.execute(insert(_events), [_row(chain_id, event) for event in events])
+        self.revision += bool(events)
 
 
 def _row(chain_id: int, event: Event) -> dict[str, Any]:

@@ -51,10 +51,14 @@ def _command(row) -> Command:
 def add_command(
     connection: Connection, meter_id: bytes, first_isp: int, powers_w: list[int], cause: str, *, now: int
 ) -> int:
-    """Write a schedule; an earlier one of the same meter that is not held yet is replaced by it. Returns its id."""
+    """Write a schedule; an earlier one of the same meter and day that is not held yet is replaced. Returns its id."""
     connection.execute(
         update(commands)
-        .where(commands.c.meter_id == meter_id, commands.c.status == CommandStatus.OPEN)
+        .where(
+            commands.c.meter_id == meter_id,
+            commands.c.first_isp == first_isp,
+            commands.c.status == CommandStatus.OPEN,
+        )
         .values(status=CommandStatus.REPLACED)
     )
     row = {

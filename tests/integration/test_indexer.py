@@ -53,7 +53,11 @@ def test_sync_stores_what_read_events_reads_and_nothing_twice(suite, engine):
     _place(suite, 1)
     suite.send(signers()[1], "Probe", "quote", [quote, b""])
     assert indexer.sync() == suite.chain.block_number()
+    revision = indexer.revision
     assert indexer.sync() == suite.chain.block_number()
+    suite.chain.request("evm_mine")
+    indexer.sync()
+    assert indexer.revision == revision > 0  # a block without events
     _place(suite, 2)
     Indexer(suite.chain, suite, engine).sync()
     assert indexer.events() == read_events(suite.chain, suite)
@@ -76,6 +80,9 @@ def test_sync_takes_back_what_a_reorg_replaced(suite, engine):
     assert _prices(indexer.events()) == [1, 2, 3]
     suite.chain.request("evm_revert", snapshot)
     suite.chain.nonces(signers()[1].address).reset()
+    revision = indexer.revision
+    indexer.sync()
+    assert indexer.revision > revision
     _place(suite, 4)
     indexer.sync()
     assert _prices(indexer.events()) == [1, 4]

@@ -2,7 +2,8 @@
 
 dispatch of an aggregator → Modbus registers, OCPP charging profile; direct control in orange → MQTT
 each acknowledged within a minute of its block; readings → who follows is left alone, who does not is an alarm
-until it does; the regime is on /regimes and /metrics; a device that is deaf → alarm, held when it hears again
+until it does, /orders says how much; the regime is on /regimes and /metrics; a deaf device → held when it hears again
+orders are issued eight days ahead; the site takes the baselines from their transactions
 """
 
 import asyncio
@@ -11,10 +12,12 @@ import socket
 import time
 import urllib.request
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 from offchain.chain.anvil import Anvil
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.domain.units import BPS
+from offchain.store import open_store
 from offchain.store.commands import CommandStatus, commands_covering
 from offchain.store.outbox import open_items
 from offchain.store.readings import readings_of_isp
@@ -164,7 +167,7 @@ async def live(folder, node, suite, clock, broker, heater):
 
 
 async def steer(site, suite, clock, homes):
-    flex = await asyncio.to_thread(sell_the_day_before, site, suite, clock)
+    flex = await asyncio.to_thread(sell_days_before, site, suite, clock)
     at = await asyncio.to_thread(flex.dispatch_both)
     for meter_id in (HEATER, CHARGER):
         command = await until(lambda m=meter_id: held(site, m, "orders"))
@@ -201,13 +204,21 @@ async def steer(site, suite, clock, homes):
             assert [BASELINE_WH - delivered[m] for m in METER_IDS[:3]] == [500, 500, 100 if isp == ISP else 500]
             expected = {BATTERY.hex()} if isp == ISP else set()
             await until(lambda e=expected: alarms(site, "device does not follow") == e)
-    assert alarms(site, "schedule not acknowledged") == set()
+    assert alarms(site, "schedule not acknowledged") == alarms(site, "baseline unknown") == set()
+    said = json.loads(await asyncio.to_thread(fetch, site, "/orders"))
+    assert [(d["isp"], d["due_wh"], d["delivered_wh"]) for d in said if d["meter_id"] == "0x" + BATTERY.hex()] == [
+        (ISP, 500, 100),
+        (ISP + 1, 500, 500),
+    ]
+    assert len(said) == 6
 
 
-def sell_the_day_before(site, suite, clock):
+def sell_days_before(site, suite, clock):
     """A market day on which the aggregator sold two thirds of what the DSO asked for."""
-    connections = enrol(suite, SiteKeys(site.config).addresses, DAY.first_isp - 200)
-    flex = FlexDay(suite, site.store, DAY, METER_IDS, connections, BASELINE_WH)
+    connections = enrol(suite, SiteKeys(site.config).addresses, DAY.first_isp - 1_000)
+    # Aggregator and DSO keep their baselines to themselves; the site has what the chain shows.
+    others = open_store(Path(site.config.store).with_name("others.db"))
+    flex = FlexDay(suite, others, DAY, METER_IDS, connections, BASELINE_WH)
     agreements = [flex.agree(connections[home]) for home in range(2)]
     sold = {position: 2 * wh for position, wh in ORDERED.items()}
     flex_order_id = flex.sell({p: 3 * wh for p, wh in ORDERED.items()}, sold, clock.pass_time)
@@ -235,7 +246,7 @@ def free_port():
 
 
 def test_site_brings_orders_and_direct_control_to_devices_and_says_who_follows(tmp_path):
-    clock = MovableClock((DAY.first_isp - 40) * 900)
+    clock = MovableClock((DAY.first_isp - 8 * 96) * 900)
     with Anvil(timestamp=unix(clock)) as node, running_broker(tmp_path) as broker:
         suite = clock.suite = deploy(node, tmp_path)
         suite.chain.request("evm_setIntervalMining", 1)

@@ -2,30 +2,26 @@
 
 sign: UP less net consumption, DOWN more; orders of other sites and of past days → nothing
 device away → tried again, alarm after a minute, held later; never → expired; killed in between → sent again, once
-readings → feedback with the committed baseline; does not follow → alarm until it does
+an order for the next day while the device is away → both schedules wait, each once
 """
 
 import asyncio
 from datetime import timedelta
 
 import pytest
-from eth_hash.auto import keccak
 
 from offchain.chain.events import Event
-from offchain.domain.curves import pack_baseline, pack_quantities
+from offchain.domain.curves import pack_quantities
 from offchain.domain.errors import TransientError
-from offchain.domain.isp import isp_start
+from offchain.domain.isp import MarketDay, isp_start
 from offchain.store.commands import CommandStatus, commands_covering, get_command
-from offchain.store.curves import CurveRow, insert_curves
 from offchain.store.outbox import dead_letters, open_items
-from offchain.store.readings import ReadingRow
 from oracles.alarms import Alarms
 from oracles.clock import unix
 from oracles.downlink import Acknowledgement
 from oracles.steering import TOPIC, Steering
 
 UP, DOWN = 0, 1
-BASELINE = pack_baseline([500] * 96)
 
 
 class Device:
@@ -73,7 +69,8 @@ def ordered(order_id, meter_id, day, quantities, direction=UP, tolerance_bps=1_0
         "dayFirstIsp": day.first_isp,
         "ispCount": 96,
         "toleranceBps": tolerance_bps,
-        "baselineHash": keccak(BASELINE),
+        "replaces": 0,
+        "baselineHash": bytes(32),
     }
     return event("ProsumerOrdered", prosumerOrderId=order_id, terms=terms, quantitiesWh=pack_quantities(curve))
 
@@ -171,6 +168,28 @@ def test_deliver_sends_only_the_newer_schedule_when_two_wait(steering, device, m
     assert [nonzero(powers_w) for powers_w in device.held] == [{4: -1_000, 6: -100}]
 
 
+def test_learn_keeps_the_schedules_of_both_days_when_the_device_is_away(
+    steering, device, alarms, store, meter_ids, day, clock
+):
+    tomorrow = MarketDay.of(day.day + timedelta(days=1))
+    events = [ordered(1, meter_ids[0], day, {90: 250}), ordered(2, meter_ids[0], tomorrow, {4: 50})]
+    device.away = True
+    changed = [steering.learn(events)]
+    for _ in range(30):
+        deliver(steering)
+        clock.advance_to(clock.now() + timedelta(seconds=5))
+        changed.append(steering.learn(events))
+    assert sum(changed) == 2
+    (alarm,) = alarms
+    assert alarm.kind == "schedule not acknowledged"
+    device.away = False
+    clock.advance_to(clock.now() + timedelta(seconds=20))
+    assert deliver(steering).held == 2
+    assert [nonzero(powers_w) for powers_w in device.held] == [{90: -1_000}, {4: -200}]
+    with store.read() as connection:
+        assert open_items(connection, TOPIC) == []
+
+
 def test_learn_names_direct_control_and_says_who_ordered_it_once(steering, store, meter_ids, day, caplog):
     group_id = 2**63 + 1
     events = [
@@ -195,26 +214,3 @@ def test_learn_knows_the_regime_of_a_point_until_it_ends(steering, day):
     assert [steering.regimes[point].at(isp + later) for later in (-1, 0, 7, 8)] == [0, 2, 2, 0]
     steering.learn([changed(2, isp + 8), changed(0, 0)])
     assert steering.regimes[point].at(isp) == 0
-
-
-def reading(meter_id, isp, import_wh):
-    return ReadingRow(meter_id, isp, import_wh, 0, 0, b"", 0, "modbus")
-
-
-def test_feedback_raises_an_alarm_until_the_device_follows(steering, store, alarms, meter_ids, day):
-    with store.write() as connection:
-        insert_curves(connection, [CurveRow("baseline", "m", meter_ids[0], day.first_isp, 96, BASELINE, 1)])
-    steering.learn([ordered(1, meter_ids[0], day, {4: 200, 5: 200})])
-    (bad,) = steering.feedback([reading(meter_ids[0], day.first_isp + 4, 480)])
-    assert (bad.due_wh, bad.delivered_wh) == (200, 20)
-    assert [alarm.kind for alarm in alarms] == ["device does not follow"]
-    (good,) = steering.feedback([reading(meter_ids[0], day.first_isp + 5, 320)])  # 180 of 200 is within 10%
-    assert good.delivered_wh == 180
-    assert list(alarms) == []
-
-
-def test_feedback_says_nothing_when_there_is_no_order_or_no_baseline(steering, alarms, meter_ids, day):
-    steering.learn([ordered(1, meter_ids[0], day, {4: 200})])
-    rows = [reading(meter_ids[0], day.first_isp + 3, 0), reading(meter_ids[0], day.first_isp + 4, 500)]
-    assert steering.feedback(rows) == []
-    assert list(alarms) == []
