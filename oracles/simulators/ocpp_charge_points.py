@@ -75,7 +75,8 @@ class SimulatedChargePoint:
         self.version = version
         self.clock = clock
         self.connectors = {number: SimulatedConnector() for number in range(1, connectors + 1)}
-        self.limits: dict[int, dict[str, Any]] = {}
+        self.limits: dict[tuple[int, int], dict[str, Any]] = {}
+        """Charging profiles by connector and stack level."""
         self.settings: dict[str, str] = {}
         self.unsent: deque[Callable[[], Any]] = deque()
         self._tls = tls
@@ -212,10 +213,19 @@ class SimulatedChargePoint:
             await self._report(lambda: ocpp.v201.call.MeterValues(connector, meter_value))
 
     def limit(self, connector: int, at: datetime) -> float | None:
-        """Limit of a connector at a moment, in the unit of its profile; ``None`` when there is none."""
-        profile = self.limits.get(connector)
-        if profile is None:
+        """Limit of a connector at a moment, in the unit of its profile; ``None`` when there is none.
+
+        The highest stack level that is valid decides.
+        """
+        valid = [
+            (level, profile)
+            for (number, level), profile in self.limits.items()
+            if number == connector
+            and datetime.fromisoformat(profile["valid_from"]) <= at < datetime.fromisoformat(profile["valid_to"])
+        ]
+        if not valid:
             return None
+        _, profile = max(valid, key=lambda found: found[0])
         schedule = profile["charging_schedule"]
         schedule = schedule[0] if isinstance(schedule, list) else schedule
         offset_s = (at - datetime.fromisoformat(schedule["start_schedule"])).total_seconds()
@@ -277,13 +287,13 @@ class SimulatedChargePoint:
     def _set_limit(self, connector: int, profile: dict[str, Any]) -> str:
         if connector and connector not in self.connectors:
             return "Rejected"
-        self.limits[connector] = profile
+        self.limits[connector, profile["stack_level"]] = profile
         return "Accepted"
 
     def _clear_limit(self, profile_id: int | None, key: str) -> str:
-        found = [number for number, profile in self.limits.items() if profile_id in (None, profile[key])]
-        for number in found:
-            del self.limits[number]
+        found = [place for place, profile in self.limits.items() if profile_id in (None, profile[key])]
+        for place in found:
+            del self.limits[place]
         return "Accepted" if found else "Unknown"
 
     def _remote_start(self, connector: int | None, id_tag: str) -> str:

@@ -97,6 +97,10 @@ class ChargePointConfig(BaseModel, extra="forbid", frozen=True):
         return self
 
 
+PROFILES_PER_CONNECTOR = 2
+"""Of today and of tomorrow, one at a stack level each."""
+
+
 class ChargingLimits(NamedTuple):
     """A charging schedule: from ``start_at`` [UTC s] on, limits by offset [s], for ``duration_s``."""
 
@@ -104,6 +108,20 @@ class ChargingLimits(NamedTuple):
     duration_s: int
     unit: Literal["W", "A"]
     periods: Sequence[tuple[int, float]]
+
+    @property
+    def end_at(self) -> int:
+        return self.start_at + self.duration_s
+
+    @property
+    def stack_level(self) -> int:
+        """Even and odd days: a new profile replaces the one at its level, and today's has to outlast tomorrow's."""
+        return (self.start_at + self.duration_s // 2) // 86_400 % PROFILES_PER_CONNECTOR
+
+
+def profile_id(connector: int, stack_level: int) -> int:
+    """Number of the charging profile of a connector at a level, from 1 on."""
+    return PROFILES_PER_CONNECTOR * connector + stack_level + 1
 
 
 class Station:

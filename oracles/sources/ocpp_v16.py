@@ -21,7 +21,15 @@ from websockets.asyncio.server import ServerConnection
 
 from offchain.domain.errors import AdapterError, PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP
-from oracles.sources.ocpp_station import REMOTE_TAG, ChargingLimits, Station, seconds, stamp
+from oracles.sources.ocpp_station import (
+    PROFILES_PER_CONNECTOR,
+    REMOTE_TAG,
+    ChargingLimits,
+    Station,
+    profile_id,
+    seconds,
+    stamp,
+)
 from oracles.sources.port import DeviceStatus
 
 log = logging.getLogger(__name__)
@@ -128,7 +136,7 @@ class ChargePoint16(ChargePoint):
         return call_result.DiagnosticsStatusNotification()
 
     async def set_limits(self, connector: int, limits: ChargingLimits) -> None:
-        """Replace the charging limits of a connector, or of the whole charge point (0)."""
+        """Replace the charging limits of the same day of a connector, or of the whole charge point (0)."""
         schedule = ChargingSchedule(
             ChargingRateUnitType.watts if limits.unit == "W" else ChargingRateUnitType.amps,
             [ChargingSchedulePeriod(start_period=offset, limit=limit) for offset, limit in limits.periods],
@@ -136,17 +144,21 @@ class ChargePoint16(ChargePoint):
             start_schedule=stamp(limits.start_at),
         )
         profile = ChargingProfile(
-            charging_profile_id=connector + 1,
-            stack_level=0,
+            charging_profile_id=profile_id(connector, limits.stack_level),
+            stack_level=limits.stack_level,
             charging_profile_purpose=_purpose(connector),
             charging_profile_kind=ChargingProfileKindType.absolute,
             charging_schedule=schedule,
+            valid_from=stamp(limits.start_at),
+            valid_to=stamp(limits.end_at),
         )
         await self.station.ask(self, call.SetChargingProfile(connector, profile))
 
     async def clear_limits(self, connector: int) -> None:
         """Take the limits away; fine when there were none."""
-        await self.station.ask(self, call.ClearChargingProfile(id=connector + 1), accepted=("Accepted", "Unknown"))
+        for stack_level in range(PROFILES_PER_CONNECTOR):
+            request = call.ClearChargingProfile(id=profile_id(connector, stack_level))
+            await self.station.ask(self, request, accepted=("Accepted", "Unknown"))
 
     async def start_charging(self, connector: int) -> None:
         """Begin a transaction."""

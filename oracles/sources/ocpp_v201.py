@@ -32,7 +32,15 @@ from websockets.asyncio.server import ServerConnection
 from offchain.domain.errors import AdapterError
 from offchain.domain.isp import SECONDS_PER_ISP
 from oracles.clock import unix
-from oracles.sources.ocpp_station import REMOTE_TAG, ChargingLimits, Station, seconds, stamp
+from oracles.sources.ocpp_station import (
+    PROFILES_PER_CONNECTOR,
+    REMOTE_TAG,
+    ChargingLimits,
+    Station,
+    profile_id,
+    seconds,
+    stamp,
+)
 from oracles.sources.port import DeviceStatus
 
 log = logging.getLogger(__name__)
@@ -157,9 +165,9 @@ class ChargePoint201(ChargePoint):
         return call_result.FirmwareStatusNotification()
 
     async def set_limits(self, connector: int, limits: ChargingLimits) -> None:
-        """Replace the charging limits of an EVSE, or of the whole station (0)."""
+        """Replace the charging limits of the same day of an EVSE, or of the whole station (0)."""
         schedule = ChargingScheduleType(
-            id=connector + 1,
+            id=profile_id(connector, limits.stack_level),
             charging_rate_unit=ChargingRateUnitEnumType.watts if limits.unit == "W" else ChargingRateUnitEnumType.amps,
             charging_schedule_period=[
                 ChargingSchedulePeriodType(start_period=offset, limit=limit) for offset, limit in limits.periods
@@ -168,18 +176,21 @@ class ChargePoint201(ChargePoint):
             duration=limits.duration_s,
         )
         profile = ChargingProfileType(
-            id=connector + 1,
-            stack_level=0,
+            id=profile_id(connector, limits.stack_level),
+            stack_level=limits.stack_level,
             charging_profile_purpose=_purpose(connector),
             charging_profile_kind=ChargingProfileKindEnumType.absolute,
             charging_schedule=[schedule],
+            valid_from=stamp(limits.start_at),
+            valid_to=stamp(limits.end_at),
         )
         await self.station.ask(self, call.SetChargingProfile(connector, profile))
 
     async def clear_limits(self, connector: int) -> None:
         """Take the limits away; fine when there were none."""
-        request = call.ClearChargingProfile(charging_profile_id=connector + 1)
-        await self.station.ask(self, request, accepted=("Accepted", "Unknown"))
+        for stack_level in range(PROFILES_PER_CONNECTOR):
+            request = call.ClearChargingProfile(charging_profile_id=profile_id(connector, stack_level))
+            await self.station.ask(self, request, accepted=("Accepted", "Unknown"))
 
     async def start_charging(self, connector: int) -> None:
         """Begin a transaction."""

@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
+from offchain.domain.isp import MarketDay, isp_start
 from oracles.clock import SimulatedClock
 from oracles.config import OcppDevice
 from oracles.downlink import Acknowledgement, Setpoints
@@ -231,11 +232,13 @@ def test_limits_hold_per_isp_when_they_were_set(version, tmp_path):
             assert accepted_at == int(START.timestamp())
             moments = [START + timedelta(minutes=minutes) for minutes in (0, 29, 30, 45, 59, 60)]
             assert [point.limit(1, at) for at in moments] == [11_000, 11_000, 0, 3_600, 3_600, None]
-            schedule = point.limits[1]["charging_schedule"]
+            ((_, profile),) = point.limits.items()
+            schedule = profile["charging_schedule"]
             periods = (schedule if version == "1.6" else schedule[0])["charging_schedule_period"]
             assert len(periods) == 3, "equal neighbours are one period"
             await site.central.set_limits("CP1", 0, first_isp, [22_000])
-            assert "ChargePointMaxProfile" in str(point.limits[0]) or "StationMaxProfile" in str(point.limits[0])
+            (whole,) = [profile for (connector, _), profile in point.limits.items() if connector == 0]
+            assert "ChargePointMaxProfile" in str(whole) or "StationMaxProfile" in str(whole)
             await site.central.clear_limits("CP1", 1)
             assert point.limit(1, START) is None and point.limit(0, START) == 22_000
             await site.central.clear_limits("CP1", 1)
@@ -247,13 +250,33 @@ def test_limits_hold_per_isp_when_they_were_set(version, tmp_path):
     scenario(work)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_limits_of_a_day_stay_when_those_of_the_next_day_are_set(version, tmp_path):
+    days = [MarketDay.of(START.date() + timedelta(days=later), "Europe/Berlin") for later in range(3)]
+
+    async def work():
+        async with running(tmp_path) as site, site.charge_point(version) as point:
+            for day, limit_w in zip(days, (1_000, 2_000, 3_000), strict=True):
+                await site.central.set_limits("CP1", 1, day.first_isp, [limit_w] * day.isp_count)
+                if day is days[1]:
+                    assert [point.limit(1, isp_start(d.first_isp)) for d in days] == [1_000, 2_000, None]
+            assert [point.limit(1, isp_start(d.end_isp - 1)) for d in days[1:]] == [2_000, 3_000]
+            await site.central.set_limits("CP1", 1, days[1].first_isp, [500] * days[1].isp_count)
+            assert [point.limit(1, isp_start(d.first_isp)) for d in days[1:]] == [500, 3_000]
+            await site.central.clear_limits("CP1", 1)
+            assert point.limits == {}
+
+    scenario(work)
+
+
 def test_limits_are_rounded_down_when_charge_point_takes_ampere(tmp_path):
     async def work():
         point = {"limit_unit": "A", "phases": 3, "voltage_v": 230, "max_periods": 2}
         async with running(tmp_path, point=point) as site, site.charge_point("1.6") as device:
             await site.central.set_limits("CP1", 1, int(START.timestamp()) // 900, [11_000, 5_000])
             assert device.limit(1, START) == 15.9
-            assert device.limits[1]["charging_schedule"]["charging_rate_unit"] == "A"
+            (profile,) = device.limits.values()
+            assert profile["charging_schedule"]["charging_rate_unit"] == "A"
             with pytest.raises(DomainError, match="3 periods, it takes 2"):
                 await site.central.set_limits("CP1", 1, 0, [1_000, 2_000, 3_000])
 
