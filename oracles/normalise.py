@@ -74,6 +74,7 @@ class Rejection(StrEnum):
     FLOOD = "more values than the meter may send"
     BAD_SIGNATURE = "not signed by the device"
     PUBLISHED = "correction of a reading whose signature was published"
+    SUSPENDED = "meter is suspended by hand"
 
 
 @dataclass(frozen=True, slots=True)

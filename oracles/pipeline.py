@@ -120,6 +120,8 @@ class MeteringPipeline:
         self._domain = domain
         self._live = live
         self._limit = limit
+        self.suspended: frozenset[bytes] = frozenset()
+        """Meters of which nothing is taken until they are left out of here."""
         self._troubled: dict[bytes, Rejection] = {}
         with store.read() as connection:
             self._states: dict[bytes, RegisterState] = load_register_states(connection)
@@ -184,6 +186,8 @@ class MeteringPipeline:
         """What speaks against a value before anything else of its meter is looked at."""
         if (point := self.points.get(value.meter_id)) is None:
             return Rejection.UNKNOWN_METER
+        if value.meter_id in self.suspended:
+            return Rejection.SUSPENDED
         if limited and self._limit is not None and not self._limit.allows(value.meter_id, now):
             return Rejection.FLOOD
         latest = now + self._settings.future_tolerance_s

@@ -18,6 +18,7 @@ step is kept in the store with what was seen.
 """
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -116,6 +117,7 @@ class Registration:
         self._keys = dict(keys)
         self._clock = clock
         self._answered: dict[bytes, str] = {}
+        self._lock = threading.Lock()
         with store.read() as connection:
             self._steps = latest_steps(connection)
         for meter_id in self._keys:
@@ -129,6 +131,16 @@ class Registration:
     def steps(self) -> dict[bytes, DeviceStep]:
         """Where every device of the site stands."""
         return {meter_id: self._steps[meter_id] for meter_id in self._keys}
+
+    @property
+    def by_hand(self) -> frozenset[bytes]:
+        """Devices that somebody suspended here."""
+        return frozenset(meter_id for meter_id, step in self.steps.items() if step.detail.startswith(_BY_HAND))
+
+    def refresh(self) -> None:
+        """Take up what another process wrote down, such as ``gridpact oracle suspend``."""
+        with self._lock, self._store.read() as connection:
+            self._steps = latest_steps(connection)
 
     def see_chain(self, seen: Mapping[bytes, OnChain]) -> None:
         """Take steps by what the chain says now."""
@@ -148,7 +160,7 @@ class Registration:
                 if current is DeviceState.INSTALLED:
                     self._take(meter_id, DeviceState.REGISTERED, f"read by {state.operator}")
                 self._accredit(meter_id, f"key {state.device_key}")
-            elif current is DeviceState.SUSPENDED and not self._by_hand(meter_id):
+            elif current is DeviceState.SUSPENDED and meter_id not in self.by_hand:
                 self._accredit(meter_id, "in order again")
 
     def _accredit(self, meter_id: bytes, detail: str) -> None:
@@ -168,9 +180,14 @@ class Registration:
         if self.state_of(meter_id) is DeviceState.ACCREDITED:
             self._take(meter_id, DeviceState.TESTED, f"answered {said!r}" if said else "answered")
 
-    def see_readings(self, meter_ids: Iterable[bytes]) -> None:
-        """Readings of these devices were accepted."""
+    def see_readings(self, meter_ids: Iterable[bytes], *, unasked: bool = False) -> None:
+        """Readings of these devices were accepted.
+
+        What a device sends ``unasked`` tests the communication too: there is nobody that could be probed.
+        """
         for meter_id in meter_ids:
+            if unasked and self.state_of(meter_id) is DeviceState.ACCREDITED:
+                self._take(meter_id, DeviceState.TESTED, "sent its first values")
             if self.state_of(meter_id) is DeviceState.TESTED:
                 self._take(meter_id, DeviceState.COLLECTING, "first reading accepted")
 
@@ -182,14 +199,12 @@ class Registration:
         """End a suspension by hand; the chain is asked again before the device collects."""
         self._take(meter_id, DeviceState.INSTALLED, "suspension ended")
 
-    def _by_hand(self, meter_id: bytes) -> bool:
-        return self._steps[meter_id].detail.startswith(_BY_HAND)
-
     def _take(self, meter_id: bytes, state: DeviceState, detail: str) -> None:
         step = DeviceStep(meter_id, state, unix(self._clock), detail)
-        with self._store.write() as connection:
-            record_step(connection, step)
-        self._steps[meter_id] = step
+        with self._lock:
+            with self._store.write() as connection:
+                record_step(connection, step)
+            self._steps[meter_id] = step
         log.info("device %s: %s (%s)", meter_id.hex(), state, detail)
 
 

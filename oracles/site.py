@@ -51,6 +51,7 @@ INTRADAY_PATIENCE_ISPS = 4
 PROBE_EVERY_S = 300
 LOOK_UP_EVERY_S = 600
 HOUSEKEEPING_S = 60
+POLLED = "polled"
 
 
 class Site:
@@ -100,6 +101,7 @@ class Site:
         self.batcher = Batcher(self.store, self.operator.address, meter_ids, signer, self.clock, points=self.points)
         self.chain = ChainLink(config, record, self.operator, self.store, self.clock, self.alarms)
         self.registration = Registration(self.store, self.operator.address, addresses, self.clock)
+        self.pipeline.suspended = self.registration.by_hand
         self.steering: Steering | None = None
         self.accepted: Counter[str] = Counter()
         self.corrected = 0
@@ -190,7 +192,7 @@ class Site:
         self.last_boundary = isp_of(self.clock.now())
         for meter_id, error in failures.items():
             self.alarms.set("meter does not answer", meter_id.hex(), str(error))
-        self._stored(report, "polled")
+        self._stored(report, POLLED)
 
     def _stored(self, report: IngestReport, source: str) -> None:
         """What follows from readings that are on disk."""
@@ -201,7 +203,7 @@ class Site:
         changed = {self._day_of(isp) for isp in {row.isp for row in report.accepted}}
         with self._days_lock:
             self._open_days |= changed
-        self.registration.see_readings({row.meter_id for row in report.accepted})
+        self.registration.see_readings({row.meter_id for row in report.accepted}, unasked=source != POLLED)
         if self.steering is not None:
             self.steering.feedback.see(report.accepted)
 
@@ -330,11 +332,9 @@ class Site:
 
     async def _probe(self, devices: Devices) -> None:
         """Ask every meter who it is; another one in its place is not read, until it is put right."""
-        resting = {
-            meter_id
-            for meter_id, step in self.registration.steps.items()
-            if step.state == DeviceState.RETIRED or step.detail.startswith("by hand")
-        }
+        steps = self.registration.steps
+        retired = {meter_id for meter_id, step in steps.items() if step.state == DeviceState.RETIRED}
+        resting = retired | self.registration.by_hand
         wrong = set()
         for meter_id, source in devices.meters.items():
             if meter_id in resting:
@@ -352,7 +352,12 @@ class Site:
         for coordinator in devices.coordinators:
             coordinator.paused = wrong | resting
 
+    def _refresh_devices(self) -> None:
+        self.registration.refresh()
+        self.pipeline.suspended = self.registration.by_hand
+
     async def _keep_house(self) -> None:
+        await asyncio.to_thread(self._refresh_devices)
         await self._save_rejections()
         if isinstance(self.clock, SteadyClock):
             if self.clock.jumped:

@@ -182,8 +182,12 @@ class SmxDecoder:
         numbers = []
         for name, code in OBIS_OF_NAME.items():
             entry = snapshot.get(name, {"value": "n/a"})
-            if entry["value"] != "n/a":
+            if entry["value"] == "n/a":
+                continue
+            try:
                 numbers.append((code, number(str(entry["value"]), entry.get("unit", ""))))
+            except ValueError:
+                self.refused["malformed"] += 1  # a broken sensor does not keep the registers back
         return self._values(numbers, measured_at, received_at)
 
     def _values(self, numbers: Iterable[tuple[str, Decimal]], measured_at: int | None, received_at: int) -> list[Value]:

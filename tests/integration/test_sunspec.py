@@ -25,9 +25,10 @@ def meter(import_wh=123_450, export_wh=6_780, *, model_id=203, exponent=1, **val
     return SimulatedModel(model_id, values, scale | {"PhVphA": -1, "Hz": -2})
 
 
-def inverter(**values):
+def inverter(model_id=103, **values):
     values = {"W": 4_200, "PhVphA": 231.5, "A": 18.2, "Hz": 50.02, "WH": 9_000_000, "TmpCab": 41.5, "St": 4} | values
-    return SimulatedModel(103, values, {"PhVphA": -1, "A": -1, "Hz": -2, "W": 1, "TmpCab": -1, "WH": 0})
+    scale = {} if model_id > 110 else {"PhVphA": -1, "A": -1, "Hz": -2, "W": 1, "TmpCab": -1, "WH": 0}
+    return SimulatedModel(model_id, values, scale)
 
 
 def on(models, scenario, *, timeout_s=2.0, **options):
@@ -92,15 +93,16 @@ def test_read_needs_one_request_once_discovered():
     assert count <= 125
 
 
-def test_read_takes_inverter_counters_when_model_is_named():
+@pytest.mark.parametrize("model_id", [101, 102, 103, 111, 112, 113])
+def test_read_takes_inverter_counters_when_model_is_named(model_id):
     der = SimulatedModel(701, {"TotWhInj": 2**40, "TotWhAbs": 77, "W": 900, "InvSt": 4}, {"TotWhInj": 0, "W": 1})
 
     async def scenario(_, endpoint, config):
         named = config.model_copy(update={"meter_model": 701}).meter_source(endpoint, SystemClock())
-        inverted = config.model_copy(update={"meter_model": 103}).meter_source(endpoint, SystemClock())
+        inverted = config.model_copy(update={"meter_model": model_id}).meter_source(endpoint, SystemClock())
         return await named.read(), await inverted.read()
 
-    der_reading, inverter_reading = on([common(), inverter(), der], scenario)
+    der_reading, inverter_reading = on([common(), inverter(model_id), der], scenario)
     assert (der_reading.import_register_wh, der_reading.export_register_wh) == (77, 2**40)
     assert (inverter_reading.import_register_wh, inverter_reading.export_register_wh) == (0, 9_000_000)
 
@@ -179,14 +181,16 @@ def test_discover_raises_transient_when_device_is_silent():
     assert on([common()], scenario, timeout_s=0.3, framing="rtu") == 1
 
 
-def test_telemetry_of_inverter_and_storage_in_our_signs():
-    storage = SimulatedModel(124, {"ChaState": 64.5, "ChaSt": 4}, {"ChaState": -1})
+@pytest.mark.parametrize("inverter_id", [103, 113])
+@pytest.mark.parametrize(("storage_id", "name"), [(124, "ChaState"), (713, "SoC"), (802, "SoC")])
+def test_telemetry_of_inverter_and_storage_in_our_signs(inverter_id, storage_id, name):
+    storage = SimulatedModel(storage_id, {name: 64.5}, {name: -1})
 
     async def scenario(_, endpoint, config):
         source = config.telemetry_source(endpoint, SystemClock())
         return await source.probe(), await source.read()
 
-    said, observations = on([common(), inverter(), storage, meter()], scenario)
+    said, observations = on([common(), inverter(inverter_id), storage, meter()], scenario)
     values = {(o.quantity, o.phase): o.value for o in observations}
     assert said == f"{len(observations)} values"
     assert values == {

@@ -23,6 +23,7 @@ from offchain.store.outbox import open_items
 from offchain.store.readings import readings_of_isp
 from oracles.clock import unix
 from oracles.keys import SiteKeys
+from oracles.registration import DeviceState
 from oracles.simulators.modbus_meters import ModbusMeterSimulator
 from oracles.simulators.mqtt_device import MqttDeviceSimulator
 from oracles.simulators.ocpp_charge_points import SimulatedChargePoint
@@ -211,6 +212,8 @@ async def steer(site, suite, clock, homes):
         (ISP + 1, 500, 500),
     ]
     assert len(said) == 6
+    # Of all ways in, asked and unasked.
+    assert {site.registration.state_of(meter_id) for meter_id in METER_IDS[:3]} == {DeviceState.COLLECTING}
 
 
 def sell_days_before(site, suite, clock):

@@ -41,6 +41,7 @@ from offchain.store.readings import ReadingRow, insert_readings
 from oracles.clock import SystemClock
 from oracles.keys import SiteKeys, device_secret
 from oracles.simulators.modbus_meters import ModbusMeterSimulator
+from oracles.site import Site
 from tests.oracles.siteworld import METER_IDS, PASSWORD, deploy, energy_wh, enrol, load, write_site
 
 ROOT = Path(__file__).parents[2]
@@ -297,8 +298,19 @@ def state_of(folder):
 def test_suspend_and_resume_change_the_state_when_asked(registered):
     _, folder, _ = registered
     short = METER_IDS[0].hex()[:10]
-    assert "suspended" in oracle(folder, "suspend", short, "meter is exchanged").stderr
-    assert "installed" in oracle(folder, "resume", short).stderr
+    running = Site(load(folder))
+    try:
+        for command, state, suspended in (("suspend", "suspended", {METER_IDS[0]}), ("resume", "installed", set())):
+            why = ["meter is exchanged"] if suspended else []
+            assert state in oracle(folder, command, short, *why).stderr
+            asyncio.run(running._keep_house())
+            assert running.pipeline.suspended == suspended
+            assert running.registration.state_of(METER_IDS[0]) == state
+            started = Site(load(folder))
+            assert started.pipeline.suspended == suspended
+            started.store.close()
+    finally:
+        running.store.close()
     assert oracle(folder, "resume", "").returncode == 2
 
 

@@ -129,6 +129,17 @@ def test_ingest_refuses_and_others_are_unaffected_when_a_value_cannot_be(
     assert [row.import_wh for row in held(store, meter_ids[1], day)] == [5]
 
 
+def test_ingest_refuses_everything_of_a_meter_when_it_is_suspended(pipeline, store, meter_ids, day):
+    isp = day.end_isp - 1
+    pipeline.suspended = frozenset(meter_ids[:1])
+    registers = MeterReading(meter_ids[0], day.end_isp * 900, None, 0, 0)
+    report = pipeline.ingest([stated(meter_ids[0], isp, 250), registers, stated(meter_ids[1], isp, 5)])
+    assert report.rejected == Counter({Rejection.SUSPENDED: 2})
+    assert (held(store, meter_ids[0], day), len(held(store, meter_ids[1], day))) == ([], 1)
+    pipeline.suspended = frozenset()
+    assert len(pipeline.ingest([stated(meter_ids[0], isp, 250)]).accepted) == 1
+
+
 def test_ingest_refuses_registers_when_they_are_read_in_the_future(pipeline, meter_ids, day):
     reading = MeterReading(meter_ids[0], (day.end_isp + 1) * 900, None, 0, 0)
     assert pipeline.ingest([reading]).rejected == Counter({Rejection.FUTURE: 1})

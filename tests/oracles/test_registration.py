@@ -37,6 +37,14 @@ def test_steps_are_taken_in_order_when_all_is_well(registration, store, meter):
         ]
 
 
+def test_values_that_nobody_asked_for_test_the_communication(registration, meter):
+    registration.see_readings([meter], unasked=True)
+    assert registration.state_of(meter) is DeviceState.INSTALLED
+    registration.see_chain({meter: GOOD})
+    registration.see_readings([meter], unasked=True)
+    assert registration.state_of(meter) is DeviceState.COLLECTING
+
+
 def test_probe_counts_when_it_came_before_the_accreditation(registration, meter):
     registration.see_probe(meter, "GP1")
     registration.see_chain({meter: GOOD})

@@ -152,12 +152,27 @@ def test_decode_gives_all_values_when_snapshot_comes():
         "THDI L4": {"unit": "%", "value": "n/a"},
         "Apparent Power 3-Phase": {"unit": "VA", "value": "004.280k"},
     }
-    values = decoder().decode("BBB6038/SMX/", json.dumps(body).encode(), NOW + 3600)
+    smx = decoder()
+    values = smx.decode("BBB6038/SMX/", json.dumps(body).encode(), NOW + 3600)
     readings = [value for value in values if isinstance(value, MeterReading)]
     assert readings == [MeterReading(METER, 1_559_943_878, 1_559_943_878, 7_302_436, 2_573_463, False, 10**9)]
     observed = {(v.quantity, v.phase): v.value for v in values if isinstance(v, Observation)}
     assert observed[Quantity.ACTIVE_POWER, 0] == 988.266
     assert len(observed) == 19 and {v.observed_at for v in values if isinstance(v, Observation)} == {1_559_943_878}
+    assert smx.refused == {}
+
+
+def test_decode_gives_the_registers_when_a_sensor_of_the_snapshot_is_broken():
+    body = {
+        ".SERVER_TIME": "2019-06-07 21:44:38",
+        "Rms Voltage L1-N": {"unit": "V", "value": "---.---"},
+        "Received Active Energy": {"unit": "kWh", "value": "007302.4362"},
+        "Delivered Active Energy": {"unit": "kWh", "value": "002573.4636"},
+    }
+    smx = decoder()
+    (reading,) = smx.decode("BBB6038/SMX", json.dumps(body).encode(), NOW + 3600)
+    assert (reading.import_register_wh, reading.export_register_wh) == (7_302_436, 2_573_463)
+    assert smx.refused == {"malformed": 1}
 
 
 @given(st.binary(max_size=40), st.sampled_from(["", "/", "/LD01/1-1-1-8-0-255/-2", "/x/y/-2", "/LD01/1-1/-2"]))
