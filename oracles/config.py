@@ -37,6 +37,9 @@ from oracles.sources.ocpp_central import OcppConfig
 from oracles.sources.replay import ReplayConfig
 from oracles.sources.sunspec import SunSpecDeviceConfig
 
+LEAST_POWER_RETENTION_S = 3_600
+"""So long at least values of the power are kept that energy is added up from."""
+
 
 class ConfigError(DomainError):
     """A site file that cannot be used; ``problems`` has one line for each fault."""
@@ -115,7 +118,8 @@ class MeterConfig(_Model):
     """A metering point: its meter, when it is in service, and what the connection can take and give.
 
     The gateway signs for a meter, unless it brings a ``key`` or a ``signer`` of its own. ``signs_itself`` says that
-    its readings arrive signed; the signer is then the device's, and signs its days.
+    its readings arrive signed; the signer is then the device's, and signs its days. A meter without registers is the
+    ``power_of`` a device, whose values may be ``power_pause_s`` apart.
     """
 
     meter_id: MeterId
@@ -124,6 +128,8 @@ class MeterConfig(_Model):
     in_service_from: datetime | None = None
     in_service_until: datetime | None = None
     signs_itself: bool = False
+    power_of: str | None = None
+    power_pause_s: int = Field(default=60, ge=1, le=SECONDS_PER_ISP)
     key: KeyFile | None = None
     signer: SignerConfig | None = None
 
@@ -141,6 +147,8 @@ class MeterConfig(_Model):
             raise ValueError("give either a key or a signer")
         if self.signs_itself and self.signer is None:
             raise ValueError("a device that signs itself needs its signer, for its days")
+        if self.signs_itself and self.power_of is not None:
+            raise ValueError("a meter that is the power of a device cannot sign itself")
         return self
 
     def point(self, device_key: str | None = None) -> MeteringPoint:
@@ -284,6 +292,12 @@ class SiteConfig(_Model):
             if (first := polled.setdefault(device.meter_id, number)) < number:
                 raise ValueError(f"device.{number}.meter_id: the meter is read by device.{first} already")
         for number, meter in enumerate(self.meter, start=1):
+            if meter.power_of is not None and (reader := polled.get(meter.meter_id)) is not None:
+                raise ValueError(f"meter.{number}.power_of: registers of the meter are read by device.{reader}")
+            if meter.power_of is not None and self.live.retention_s < LEAST_POWER_RETENTION_S:
+                raise ValueError(
+                    f"meter.{number}.power_of: needs live.retention_s of {LEAST_POWER_RETENTION_S} or more"
+                )
             if self.gateway is None and meter.signer is None and meter.key is None:
                 raise ValueError(f"meter.{number}: no [gateway] signs for it, and it has no key or signer of its own")
         return self

@@ -39,6 +39,7 @@ class Quality(IntFlag):
     LATE = 8
     CORRECTED = 16
     DEVICE_SIGNED = 32
+    INTEGRATED = 64
 
     @property
     def reasons(self) -> list[str]:
@@ -53,6 +54,7 @@ _REASONS = {
     Quality.LATE: "arrived late",
     Quality.CORRECTED: "replaces another value",
     Quality.DEVICE_SIGNED: "signed by the device itself",
+    Quality.INTEGRATED: "integrated from values of the power",
 }
 
 

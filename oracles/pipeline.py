@@ -275,7 +275,8 @@ class MeteringPipeline:
 
     def _stated_row(self, value: IntervalEnergy | SignedEnergy, now: int, source: str, *, corrects: bool) -> ReadingRow:
         meter_id, isp, import_wh, export_wh, reported_at = value[:5]
-        quality = Quality.STATED
+        integrated = isinstance(value, IntervalEnergy) and value.integrated
+        quality = Quality.INTEGRATED if integrated else Quality.STATED
         if reported_at > (isp + 1) * SECONDS_PER_ISP + self._settings.late_after_s:
             quality |= Quality.LATE
         if corrects:

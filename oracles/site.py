@@ -33,6 +33,7 @@ from oracles.keys import SiteKeys, open_operator
 from oracles.limits import RateLimit
 from oracles.live import LiveChannel
 from oracles.pipeline import IngestReport, MeteringPipeline, Value
+from oracles.power import PowerIntegration, PowerMeter
 from oracles.regimes import RegimePeriod
 from oracles.registration import DeviceState, Registration
 from oracles.serving import serving
@@ -51,6 +52,7 @@ INTRADAY_PATIENCE_ISPS = 4
 PROBE_EVERY_S = 300
 LOOK_UP_EVERY_S = 600
 HOUSEKEEPING_S = 60
+POWER_EVERY_S = 10
 POLLED = "polled"
 
 
@@ -100,6 +102,15 @@ class Site:
         meter_ids = [point.meter_id for point in self.points]
         self.batcher = Batcher(self.store, self.operator.address, meter_ids, signer, self.clock, points=self.points)
         self.chain = ChainLink(config, record, self.operator, self.store, self.clock, self.alarms)
+        self.power = PowerIntegration(
+            self.store,
+            [
+                PowerMeter(point, m.power_of, m.power_pause_s)
+                for m, point in zip(config.meter, self.points, strict=True)
+                if m.power_of is not None
+            ],
+            self.clock,
+        )
         self.registration = Registration(self.store, self.operator.address, addresses, self.clock)
         self.pipeline.suspended = self.registration.by_hand
         self.steering: Steering | None = None
@@ -140,6 +151,8 @@ class Site:
             if devices.coordinators:
                 tasks["polling"] = gateway.run
                 tasks["probing"] = lambda: self._every("probing", PROBE_EVERY_S, lambda: self._probe(devices))
+            if self.power.meters:
+                tasks["power"] = lambda: self._every("power", POWER_EVERY_S, self._integrate)
             for name, source in devices.events.items():
                 limited = name not in devices.unlimited
                 tasks[f"source {name}"] = partial(self._take_in, name, source, limited)
@@ -244,6 +257,11 @@ class Site:
             store_external(self.store, external)
         own = (value for value in values if not isinstance(value, ExternalValue))
         return self.pipeline.ingest(own, source=name, limited=limited)
+
+    async def _integrate(self) -> None:
+        await self._save_live()
+        if energies := await asyncio.to_thread(self.power.energies):
+            await self._store_values("power", energies, False)
 
     async def _save_live(self) -> None:
         await asyncio.to_thread(self.live.save)

@@ -39,7 +39,7 @@ class MeterReading(NamedTuple):
 
 
 class IntervalEnergy(NamedTuple):
-    """Energy of one ISP as a device or a file states it, for devices without readable registers.
+    """Energy of one ISP as a device or a file states it, or as its power adds up, for devices without registers.
 
     Attributes
     ----------
@@ -49,6 +49,8 @@ class IntervalEnergy(NamedTuple):
         Energy taken from the grid and given to it in that ISP [Wh].
     reported_at : int
         When it was received [UTC s]; a later report of the same ISP is a correction.
+    integrated : bool
+        Whether it was added up here from values of the power.
     """
 
     meter_id: bytes
@@ -56,6 +58,7 @@ class IntervalEnergy(NamedTuple):
     import_wh: int
     export_wh: int
     reported_at: int
+    integrated: bool = False
 
 
 class SignedEnergy(NamedTuple):

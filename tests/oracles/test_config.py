@@ -125,6 +125,26 @@ def test_load_site_reads_everything_when_the_file_is_good(read, tmp_path):
         (GOOD[GOOD.index("[[meter]]") :], "", "site.toml: meter: field required (add [[meter]])"),
         ("max_export_w = 0", "max_export_kw = 0", "meter.2.max_export_kw: no such field (did you mean max_export_w?)"),
         ("[gateway]", SIGNER, "site.toml:10: operator: give either a key or a signer"),
+        (
+            "max_export_w = 0",
+            'max_export_w = 0\npower_of = "pv"',
+            "site.toml:28: meter.2.power_of: registers of the meter are read by device.2",
+        ),
+        (
+            "[gateway]",
+            """\
+[live]
+retention_s = 600
+
+[[meter]]
+meter_id = "0x3333333333333333333333333333333333333333333333333333333333333333"
+max_import_w = 1
+max_export_w = 1
+power_of = "pv"
+
+[gateway]""",
+            "site.toml:21: meter.1.power_of: needs live.retention_s of 3600 or more",
+        ),
         ('"https://node.example/rpc"', '"node.example"', "chain.endpoints: 'node.example' is not an http(s) address"),
     ],
 )

@@ -37,11 +37,13 @@ from offchain.domain.curves import unpack_readings
 from offchain.domain.isp import MarketDay
 from offchain.store import open_store
 from offchain.store.devices import steps_of
-from offchain.store.readings import ReadingRow, insert_readings
-from oracles.clock import SystemClock
+from offchain.store.readings import ReadingRow, insert_readings, readings_of_isp
+from oracles.clock import SimulatedClock, SystemClock
+from oracles.config import load_site
 from oracles.keys import SiteKeys, device_secret
 from oracles.simulators.modbus_meters import ModbusMeterSimulator
 from oracles.site import Site
+from oracles.sources.port import Observation, Quantity
 from tests.oracles.siteworld import METER_IDS, PASSWORD, deploy, energy_wh, enrol, load, write_site
 
 ROOT = Path(__file__).parents[2]
@@ -312,6 +314,32 @@ def test_suspend_and_resume_change_the_state_when_asked(registered):
     finally:
         running.store.close()
     assert oracle(folder, "resume", "").returncode == 2
+
+
+def test_site_makes_readings_of_a_device_that_only_tells_its_power(registered):
+    _, folder, _ = registered
+    meter = f'meter_id = "{METER_IDS[0].hex()}"\n'
+    text = (folder / "site.toml").read_text().replace("site.db", "power.db").split("[[device]]")[0]
+    (folder / "power.toml").write_text(text.replace(meter, meter + 'power_of = "battery"\n'))
+    isp = 1_626_400
+    now = datetime.fromtimestamp(isp * 900 + 1_000, UTC)
+    site = Site(load_site(folder / "power.toml"), clock=SimulatedClock(now))
+    values = [
+        Observation("battery", Quantity.ACTIVE_POWER, 0, -2_000.0, at, at)
+        for at in range(isp * 900 - 10, isp * 900 + 951, 10)
+    ]
+
+    async def work():
+        await site._store_values("battery", values, True)
+        await site._integrate()
+        await site._integrate()
+
+    asyncio.run(work())
+    with site.store.read() as connection:
+        (row,) = readings_of_isp(connection, isp)
+    site.store.close()
+    assert (row.meter_id, row.import_wh, row.export_wh, row.source) == (METER_IDS[0], 0, 500, "power")
+    assert site.accepted == {"battery": 0, "power": 1}
 
 
 def test_keys_shows_addresses_only_and_new_key_never_overwrites(registered):
