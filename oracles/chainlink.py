@@ -16,6 +16,7 @@ from offchain.chain.contracts import Suite
 from offchain.chain.events import Event
 from offchain.chain.indexer import Indexer
 from offchain.chain.record import DeploymentRecord
+from offchain.chain.rpc import shown_url
 from offchain.chain.signers import TransactionSigner
 from offchain.chain.transactions import TransactionQueue
 from offchain.store import Store
@@ -58,6 +59,7 @@ class ChainLink:
         alarms: Alarms,
     ):
         self._site = site
+        self._urls = site.chain.urls()
         self._record = record
         self._operator = operator
         self._store = store
@@ -80,7 +82,7 @@ class ChainLink:
 
     def _connect(self) -> Suite:
         config = self._site.chain
-        chain = Chain(list(config.endpoints), expected_chain_id=config.chain_id, timeout=config.timeout_s)
+        chain = Chain(self._urls, expected_chain_id=config.chain_id, timeout=config.timeout_s)
         suite = Suite.open(chain, self._record)
         self.queue = TransactionQueue(
             chain,
@@ -106,7 +108,7 @@ class ChainLink:
     def endpoints(self) -> dict[str, bool]:
         """Whether each node worked when it was last tried."""
         if self.suite is None:
-            return dict.fromkeys(self._site.chain.endpoints, False)
+            return dict.fromkeys(map(shown_url, self._urls), False)
         return self.suite.chain.rpc.healthy
 
     def publish(self) -> PublishReport:

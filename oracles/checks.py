@@ -99,14 +99,14 @@ def _chain(site: SiteConfig) -> list[Finding]:
     record = DeploymentRecord.read(config.deployment)
     record.require_chain(config.chain_id, str(config.deployment))
     suite = None
-    for url in config.endpoints:
+    for url in config.urls():
         try:
             chain = Chain(url, expected_chain_id=config.chain_id, timeout=config.timeout_s)
             found = Suite.open(chain, record)
         except FlexError as error:
             findings.append(Finding(False, "chain", error.message, error.hint))
             continue
-        findings.append(Finding(True, "chain", f"{url}: chain {chain.chain_id}, block {chain.block_number()}"))
+        findings.append(Finding(True, "chain", f"{chain.url}: chain {chain.chain_id}, block {chain.block_number()}"))
         suite = suite or found
     if suite is not None:
         findings += _clock(suite)

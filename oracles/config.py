@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from offchain.domain.errors import DomainError
+from offchain.domain.errors import DomainError, PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP, isp_of
 from oracles.normalise import MeteringPoint
 from oracles.sources.config import MeterId, Secret
@@ -39,6 +39,9 @@ from oracles.sources.sunspec import SunSpecDeviceConfig
 
 LEAST_POWER_RETENTION_S = 3_600
 """So long at least values of the power are kept that energy is added up from."""
+
+
+_HTTP = re.compile(r"https?://[^\s/]+.*")
 
 
 class ConfigError(DomainError):
@@ -95,9 +98,9 @@ class OperatorConfig(_Model):
 
 
 class ChainConfig(_Model):
-    """Where the contracts are and how to reach them."""
+    """Where the contracts are and how to reach them; an endpoint with an access key is named as a secret."""
 
-    endpoints: tuple[str, ...] = Field(min_length=1)
+    endpoints: tuple[str | Secret, ...] = Field(min_length=1)
     chain_id: int = Field(ge=1)
     deployment: Path
     confirmations: int = Field(default=3, ge=0, le=1_000)
@@ -107,11 +110,23 @@ class ChainConfig(_Model):
 
     @field_validator("endpoints")
     @classmethod
-    def _are_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_http(cls, value: tuple[str | Secret, ...]) -> tuple[str | Secret, ...]:
         for url in value:
-            if not re.fullmatch(r"https?://[^\s/]+.*", url):
+            if isinstance(url, Secret):
+                continue
+            if not _HTTP.fullmatch(url):
                 raise ValueError(f"{url!r} is not an http(s) address")
+            if "@" in url.split("/")[2]:
+                raise ValueError('an endpoint with a password; write { file = "..." } or { env = "..." } instead of it')
         return value
+
+    def urls(self) -> list[str]:
+        """Addresses of the nodes, secrets read."""
+        urls = [entry.read() if isinstance(entry, Secret) else entry for entry in self.endpoints]
+        for number, url in enumerate(urls, start=1):
+            if not _HTTP.fullmatch(url):
+                raise PermanentError(f"chain.endpoints.{number}: what is in the secret is not an http(s) address")
+        return urls
 
 
 class MeterConfig(_Model):

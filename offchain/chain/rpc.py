@@ -1,6 +1,7 @@
 """JSON-RPC over a persistent HTTP session, single and in batches."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,16 @@ class RpcError(Exception):
         self.data: Any = error.get("data")
 
 
+def shown_url(url: str) -> str:
+    """A URL as it may stand in a log: access keys are in user, path or query, of which a short hash remains."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+    where = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+    if not any((parts.username, parts.password, parts.path.strip("/"), parts.query)):
+        return where
+    return f"{where}/~{sha256(url.encode()).hexdigest()[:6]}"
+
+
 class Rpc:
     """Connection to one node; may be shared by threads, each of which gets its own session.
 
@@ -34,10 +45,15 @@ class Rpc:
         HTTP endpoint.
     timeout : float
         For one answer [s].
+
+    Attributes
+    ----------
+    url : str
+        The endpoint as :func:`shown_url` shows it.
     """
 
     def __init__(self, url: str, *, timeout: float = 30):
-        self.url = url
+        self.url = shown_url(url)
         # Repeating is up to the caller: whoever repeats a transaction must know that it is one.
         kwargs: dict[str, Any] = {"timeout": timeout}
         if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
@@ -93,7 +109,7 @@ class Rpc:
         except requests.ConnectionError:
             reason = "connection refused"
         except requests.RequestException as exc:
-            reason = str(exc)
+            reason = type(exc).__name__  # its words may hold the whole address
         except (ValueError, Web3Exception):
             reason = "the answer is not JSON-RPC"
         raise NodeUnreachableError(self.url, reason)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from offchain.domain.errors import PermanentError
 from oracles.config import ConfigError, line_of, load_site
 
 GOOD = """\
@@ -154,6 +155,24 @@ def test_load_site_names_line_and_field_when_something_is_wrong(read, old, new, 
         read(GOOD.replace(old, new))
     assert any(problem in line for line in caught.value.problems), caught.value.problems
     assert all("\n" not in line for line in caught.value.problems)
+
+
+def test_endpoints_with_an_access_key_are_read_from_a_secret(read, tmp_path, monkeypatch):
+    text = GOOD.replace('"https://node.example/rpc"', '{ env = "NODE_URL" }, { file = "node.url" }')
+    site = read(text)
+    (tmp_path / "node.url").write_text("https://node.example/v3/key\n")
+    monkeypatch.setenv("NODE_URL", "https://user:key@node.example")
+    assert site.chain.urls() == [
+        "http://127.0.0.1:8545",
+        "https://user:key@node.example",
+        "https://node.example/v3/key",
+    ]
+    monkeypatch.setenv("NODE_URL", "hunter2")
+    with pytest.raises(PermanentError, match=r"chain.endpoints.2: what is in the secret is not an http") as caught:
+        site.chain.urls()
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"chain.endpoints: an endpoint with a password; write { file"):
+        read(GOOD.replace("https://node.example/rpc", "https://user:key@node.example/rpc"))
 
 
 def test_load_site_names_every_fault_when_there_are_several(read):

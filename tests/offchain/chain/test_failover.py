@@ -11,7 +11,7 @@ from offchain.chain import failover
 from offchain.chain.client import Chain
 from offchain.chain.errors import NodeUnreachableError, WrongChainError
 from offchain.chain.failover import FailoverRpc
-from offchain.chain.rpc import RpcError
+from offchain.chain.rpc import RpcError, shown_url
 from offchain.domain.errors import DomainError
 
 CHAIN_ID = 77
@@ -173,3 +173,22 @@ def test_chain_needs_its_id_when_there_are_several_endpoints(nodes):
     with pytest.raises(DomainError, match="several endpoints"):
         Chain([node.url for node in nodes])
     assert Chain([node.url for node in nodes], expected_chain_id=CHAIN_ID).chain_id == CHAIN_ID
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/v3/SECRET", "http://127.0.0.1:9?key=SECRET", "http://user:SECRET@127.0.0.1:9"]
+)
+def test_access_key_of_an_endpoint_is_shown_nowhere(url, caplog):
+    other = url.replace("SECRET", "ANOTHER")
+    rpc = FailoverRpc([url, other], chain_id=CHAIN_ID)
+    with pytest.raises(NodeUnreachableError) as caught:
+        rpc.request("who")
+    assert len(rpc.healthy) == 2  # told apart all the same
+    for text in (str(caught.value), rpc.url, caplog.text, *rpc.healthy):
+        assert "127.0.0.1:9" in text
+        assert "SECRET" not in text and "ANOTHER" not in text
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8545", "https://node.example", "http://[::1]:8545"])
+def test_endpoint_without_a_key_is_shown_as_it_is(url):
+    assert (shown_url(url), shown_url(url + "/")) == (url, url)
