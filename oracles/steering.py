@@ -10,6 +10,7 @@ written down as a command and sent until the device holds it.
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,7 +28,7 @@ from offchain.store.commands import (
     get_command,
     set_command_status,
 )
-from offchain.store.outbox import enqueue, mark_dead, mark_done, mark_failed, open_items
+from offchain.store.outbox import OutboxItem, enqueue, mark_dead, mark_done, mark_failed, open_items
 from oracles.alarms import Alarms
 from oracles.clock import Clock, unix
 from oracles.downlink import Acknowledgement, Setpoints
@@ -167,10 +168,18 @@ class Steering:
                 for item in open_items(connection, TOPIC)
                 if item.next_attempt <= now
             ]
-        await asyncio.gather(*(self._deliver(item, command, report) for item, command in due))
+        by_meter: defaultdict[bytes, list[tuple[OutboxItem, Command]]] = defaultdict(list)
+        for item, command in due:
+            by_meter[command.meter_id].append((item, command))
+        await asyncio.gather(*(self._deliver_in_turn(commands, report) for commands in by_meter.values()))
         return report
 
-    async def _deliver(self, item, command: Command, report: DeliveryReport) -> None:
+    async def _deliver_in_turn(self, commands: list[tuple[OutboxItem, Command]], report: DeliveryReport) -> None:
+        """Schedules of one device, today's before tomorrow's: it takes them at one place."""
+        for item, command in sorted(commands, key=lambda pair: pair[1].first_isp):
+            await self._deliver(item, command, report)
+
+    async def _deliver(self, item: OutboxItem, command: Command, report: DeliveryReport) -> None:
         now = unix(self._clock)
         subject = command.meter_id.hex()
         if command.status is not CommandStatus.OPEN:
@@ -204,7 +213,7 @@ class Steering:
         report.held += 1
         report.delays_s.append(done - command.received_at)
 
-    def _close(self, item, command: Command, status: CommandStatus, now: int, detail: str = "") -> None:
+    def _close(self, item: OutboxItem, command: Command, status: CommandStatus, now: int, detail: str = "") -> None:
         with self._store.write() as connection:
             if status is CommandStatus.EXPIRED:
                 set_command_status(connection, command.id, status, detail)

@@ -137,22 +137,26 @@ class PatientSender:
     def __init__(self, clock: FastClock, progress: Path):
         self._clock, self._progress = clock, progress
         self._sent: list[int] = []
+        self._sending = DAY.first_isp
 
     async def values(self) -> AsyncIterator[IntervalEnergy]:
         isp = int(self._progress.read_text()) if self._progress.exists() else DAY.first_isp
         while isp < DAY.end_isp:
+            self._sending = isp
             await self._clock.sleep_until(datetime.fromtimestamp((isp + 1) * SECONDS_PER_ISP, UTC))
             for number, meter_id in enumerate(METER_IDS):
                 self._sent.append(isp)
                 yield IntervalEnergy(meter_id, isp, *energy_wh(number, isp), (isp + 1) * SECONDS_PER_ISP)
             isp += 1
+        self._sending = isp
         await asyncio.Event().wait()
 
     def taken(self, count: int) -> None:
         del self._sent[:count]
-        done = self._sent[0] if self._sent else None
-        if done is not None:
-            self._progress.write_text(str(done))
+        known = self._sent[0] if self._sent else self._sending
+        part = self._progress.with_suffix(".part")
+        part.write_text(str(known))
+        part.replace(self._progress)  # a kill leaves the old word or the new one
 
     async def probe(self) -> str:
         return "here"

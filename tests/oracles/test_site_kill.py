@@ -119,6 +119,7 @@ def test_site_puts_every_reading_on_chain_once_when_killed_at_random_and_everyth
             while process.poll() is None and time.monotonic() < started + 3 * seconds + 60:
                 time.sleep(world.rng.uniform(0.5, 2))
                 world.turn(calm=killed(tmp_path) > 0.85 * kills)
+            assert process.poll() is not None, f"after {killed(tmp_path)} kills the day is not on chain whole"
         finally:
             process.kill()
         said = process.stdout.read().decode()

@@ -31,10 +31,14 @@ class Device:
         self.clock = clock
         self.held = []
         self.away = False
+        self.busy = False
 
     async def send(self, setpoints):
-        if self.away:
+        if self.away or self.busy:
             raise TransientError("no answer")
+        self.busy = True
+        await asyncio.sleep(0)
+        self.busy = False
         self.held.append(tuple(setpoints.powers_w))
         return Acknowledgement(setpoints.meter_id, setpoints.first_isp, len(setpoints.powers_w), unix(self.clock))
 
