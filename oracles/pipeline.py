@@ -165,7 +165,7 @@ class MeteringPipeline:
                 insert_readings(connection, work.rows)
                 correct_readings(connection, corrections, superseded_at=stored_at)
                 save_estimates(connection, work.estimates)
-                save_register_states(connection, work.states.values())
+                save_register_states(connection, list(work.states.values()))
             self._states.update(work.states)
         accepted = work.rows + [after for _, after in corrections]
         return IngestReport(accepted, work.rejected, len(corrections))

@@ -1,6 +1,6 @@
 """Readings per meter and ISP, and the register state that the next reading is the difference to."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ _READING_COLUMNS = [readings.c[name] for name in ReadingRow._fields]
 
 def insert_readings(connection: Connection, rows: Sequence[ReadingRow]) -> int:
     """Store readings and return how many are new; one of the same meter and ISP stays as it was."""
-    return insert_ignore(connection, readings, [row._asdict() for row in rows])
+    return insert_ignore(connection, readings, rows)
 
 
 def readings_at(connection: Connection, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], ReadingRow]:
@@ -77,12 +77,12 @@ def correct_readings(
     connection.execute(
         insert(superseded_readings), [old._asdict() | {"superseded_at": superseded_at} for old, _ in pairs]
     )
-    upsert(connection, readings, [new._asdict() for _, new in pairs])
+    upsert(connection, readings, [new for _, new in pairs])
 
 
 def save_estimates(connection: Connection, rows: Sequence[EstimateRow]) -> None:
     """Keep estimates beside the readings; a later one replaces an earlier one."""
-    upsert(connection, estimates, [row._asdict() for row in rows])
+    upsert(connection, estimates, rows)
 
 
 def estimates_of_meter(connection: Connection, meter_id: bytes, first_isp: int, end_isp: int) -> list[EstimateRow]:
@@ -118,12 +118,8 @@ def readings_of_isp(connection: Connection, isp: int) -> list[ReadingRow]:
 
 def readings_of_meter(connection: Connection, meter_id: bytes, first_isp: int, end_isp: int) -> list[ReadingRow]:
     """Readings of one meter in ``[first_isp, end_isp)``, by ISP; missing ones are absent."""
-    query = (
-        select(*_READING_COLUMNS)
-        .where(readings.c.meter_id == meter_id, readings.c.isp >= first_isp, readings.c.isp < end_isp)
-        .order_by(readings.c.isp)
-    )
-    return [ReadingRow(*row) for row in connection.execute(query)]
+    found = readings_at(connection, [(isp, meter_id) for isp in range(first_isp, end_isp)])
+    return [found[key] for key in sorted(found)]
 
 
 def first_reading(connection: Connection) -> int | None:
@@ -203,9 +199,9 @@ class PackedDays:
             yield meter_id, self._values[i].tobytes()
 
 
-def save_register_states(connection: Connection, states: Iterable[RegisterState]) -> None:
+def save_register_states(connection: Connection, states: Sequence[RegisterState]) -> None:
     """Remember the latest boundary of each meter."""
-    upsert(connection, register_states, [state._asdict() for state in states])
+    upsert(connection, register_states, states)
 
 
 def load_register_states(connection: Connection) -> dict[bytes, RegisterState]:
