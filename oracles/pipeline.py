@@ -236,7 +236,9 @@ class MeteringPipeline:
             return
         self._note_recovery(meter_id)
         signature = self._signer.sign_reading(meter_id, energy.isp, energy.import_wh, energy.export_wh)
-        work.rows.append(ReadingRow(*energy, signature, now, source))
+        # A flag is a number to SQLite only after a long look.
+        meter_id, isp, import_wh, export_wh, quality = energy
+        work.rows.append(ReadingRow(meter_id, isp, import_wh, export_wh, int(quality), signature, now, source))
 
     def _from_statements(
         self, connection: Connection, work: _Work, now: int, source: str
