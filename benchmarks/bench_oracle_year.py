@@ -51,7 +51,7 @@ from offchain.store.tables import readings as readings_table  # noqa: E402
 from oracles.anchoring import QueuedAnchor  # noqa: E402
 from oracles.batching import Batcher  # noqa: E402
 from oracles.clock import SimulatedClock  # noqa: E402
-from oracles.evidence import data_behind  # noqa: E402
+from oracles.evidence import Evidence  # noqa: E402
 from oracles.normalise import MeteringPoint  # noqa: E402
 from oracles.pipeline import MeteringPipeline  # noqa: E402
 from oracles.publisher import Publisher  # noqa: E402
@@ -191,6 +191,7 @@ def count_on_chain(folder: Path, url: str) -> dict[str, int]:
     assert set(times.values()) <= {1}, "a day is on chain more than once"
     on_chain = 0
     with open_store(folder / "year.db", create=False) as store:
+        evidence = Evidence(store)
         for day in DAYS[: len(times)]:
             packed = [values.tobytes() for values in energies_wh(day).astype(">u4")]
             leaves = [
@@ -200,7 +201,7 @@ def count_on_chain(folder: Path, url: str) -> dict[str, int]:
             args = roots[day.first_isp]
             assert args["root"] == MerkleTree(leaves).root, f"{day.first_isp}: not the root of the registers"
             assert args["leafCount"] == METERS
-            _, content = data_behind(store, args["dataHash"])
+            content = b"".join(evidence.data_behind(args["dataHash"]).parts)
             signed = zip(METER_IDS, packed, strict=True)
             size = len(content) // METERS
             for start, (meter_id, values) in zip(range(0, len(content), size), signed, strict=True):
