@@ -133,7 +133,7 @@ def iter_meter_days(connection: Connection, batch_id: int, *, after: bytes = b""
         .where(meter_days.c.batch_id == batch_id, meter_days.c.meter_id > after)
         .order_by(meter_days.c.meter_id)
     )
-    for row in connection.execution_options(yield_per=250).execute(query):
+    for row in connection.execute(query, execution_options={"yield_per": 250}):
         yield MeterDayRow(*row)
 
 

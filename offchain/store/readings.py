@@ -125,7 +125,7 @@ def iter_readings_of_isp(connection: Connection, isp: int, *, after: bytes = b""
         .where(readings.c.isp == isp, readings.c.meter_id > after)
         .order_by(readings.c.meter_id)
     )
-    for row in connection.execution_options(yield_per=1_000).execute(query):
+    for row in connection.execute(query, execution_options={"yield_per": 1_000}):
         yield ReadingRow(*row)
 
 
