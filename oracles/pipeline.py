@@ -236,7 +236,7 @@ class MeteringPipeline:
             return
         self._note_recovery(meter_id)
         signature = self._signer.sign_reading(meter_id, energy.isp, energy.import_wh, energy.export_wh)
-        # A flag is a number to SQLite only after a long look.
+        # The driver of SQLite looks long at a flag before it finds that it is a number.
         meter_id, isp, import_wh, export_wh, quality = energy
         work.rows.append(ReadingRow(meter_id, isp, import_wh, export_wh, int(quality), signature, now, source))
 
@@ -283,7 +283,7 @@ class MeteringPipeline:
             signature = value.signature
         else:
             signature = self._signer.sign_reading(meter_id, isp, import_wh, export_wh)
-        return ReadingRow(meter_id, isp, import_wh, export_wh, quality, signature, now, source)
+        return ReadingRow(meter_id, isp, import_wh, export_wh, int(quality), signature, now, source)
 
     def _reject(self, work: _Work, meter_id: bytes, rejection: Rejection) -> None:
         """Count a rejection, and log it when it is new for the meter."""
