@@ -89,7 +89,7 @@ def source_to_outbox(folder: Path, meter_count: int, isps: int) -> tuple[float, 
                 step, now = boundary - DAY.first_isp, boundary * 900
                 pipeline.ingest(MeterReading(m, now, now, 100 * step, 3 * step, False, 2**32) for m in meter_ids)
                 if step:
-                    batcher.close_isp(boundary - 1)
+                    assert batcher.close_isp(boundary - 1).leaf_count == meter_count
 
         return timed(run)
 
@@ -102,10 +102,13 @@ def close_day(folder: Path, meter_count: int) -> tuple[float, float]:
     with open_store(folder / "day.db") as store:
         points = [MeteringPoint(meter_id, 20_000, 20_000) for meter_id in meter_ids]
         pipeline = MeteringPipeline(store, points, signer, clock)
+        accepted = 0
         for boundary in range(DAY.first_isp, DAY.end_isp + 1):
+            clock.advance_to(isp_start(boundary))
             now, step = boundary * 900, boundary - DAY.first_isp
-            pipeline.ingest(MeterReading(m, now, now, 100 * step, 3 * step, False, 2**32) for m in meter_ids)
-        clock.advance_to(isp_start(DAY.end_isp))
+            readings = (MeterReading(m, now, now, 100 * step, 3 * step, False, 2**32) for m in meter_ids)
+            accepted += len(pipeline.ingest(readings).accepted)
+        assert accepted == meter_count * DAY.isp_count
         return timed(lambda: Batcher(store, OPERATOR, meter_ids, signer, clock).close_day(DAY))
 
 

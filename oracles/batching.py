@@ -1,17 +1,15 @@
 """Batches: all meters of a market day, or of one ISP, under one Merkle root, handed to the outbox."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice, zip_longest
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from itertools import chain, zip_longest
 
 from eth_hash.auto import keccak
 from sqlalchemy import Connection
 
-from offchain.chain.leaves import meter_day_leaf, values_hash
 from offchain.chain.merkle import MerkleTree
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, MarketDay
+from offchain.flexibility.metered_days import day_leaf
 from offchain.store import Store
 from offchain.store.batches import (
     Batch,
@@ -25,13 +23,13 @@ from offchain.store.batches import (
     set_batch_hashes,
 )
 from offchain.store.outbox import enqueue
-from offchain.store.readings import ReadingRow, packed_days, readings_of_isp
+from offchain.store.readings import ReadingRow, batched, iter_readings_of_isp, packed_days
 from oracles.clock import Clock, unix
 from oracles.normalise import MeteringPoint
 from oracles.signer import DeviceSigner
 
-METER_DAYS_AT_ONCE = 1_000
-"""Signed and stored together; of the others a batch holds only hashes in memory."""
+METER_DAYS_AT_ONCE = 250
+"""Signed and stored together."""
 READING_LEAF = keccak(b"gridpact.reading.leaf.v1")
 
 
@@ -40,40 +38,35 @@ def anchor_topic(operator: str) -> str:
     return f"anchor:{operator}"
 
 
-def day_data_hash(days: Iterable[MeterDayRow]) -> bytes:
-    """Hash of the data behind a day batch: meter id, packed values and signature of each, by meter id."""
-    return keccak(_day_data(sorted(days, key=lambda day: day.meter_id)))
+def day_data(day: MeterDayRow) -> bytes:
+    """One meter-day in the data behind a day batch: meter id, packed values, signature."""
+    return day.meter_id + day.values + day.signature
 
 
-def _day_data(days: Iterable[MeterDayRow]) -> bytes:
-    return b"".join(day.meter_id + day.values + day.signature for day in days)
+def tree_and_data_hash(parts: Iterable[tuple[bytes, bytes]]) -> tuple[MerkleTree, bytes]:
+    """Tree and data hash of a batch out of (leaf, data) of each meter, by ascending meter id; walked once."""
+    hasher = keccak.new(b"")
+
+    def leaves() -> Iterator[bytes]:
+        for leaf, data in parts:
+            hasher.update(data)
+            yield leaf
+
+    return MerkleTree(leaves()), hasher.digest()
 
 
-def reading_leaf(meter_id: bytes, isp: int, import_wh: int, export_wh: int) -> bytes:
+def reading_leaf(row: ReadingRow) -> bytes:
     """Leaf of one reading in an intraday batch.
 
     ``abi.encode(READING_LEAF, meterId, isp, importWh, exportWh)``, hashed twice like every leaf.
     """
-    words = (isp.to_bytes(32), import_wh.to_bytes(32), export_wh.to_bytes(32))
-    return keccak(keccak(b"".join((READING_LEAF, meter_id, *words))))
-
-
-def intraday_data_hash(rows: Iterable[ReadingRow]) -> bytes:
-    """Hash of the data behind an intraday batch: meter id, energy and signature of each, by meter id."""
-    ordered = sorted(rows, key=lambda row: row.meter_id)
-    return keccak(b"".join(reading_data(row) for row in ordered))
+    words = (row.isp.to_bytes(32), row.import_wh.to_bytes(32), row.export_wh.to_bytes(32))
+    return keccak(keccak(b"".join((READING_LEAF, row.meter_id, *words))))
 
 
 def reading_data(row: ReadingRow) -> bytes:
     """One reading in the data behind an intraday batch: meter id, import and export (4 bytes each), signature."""
     return row.meter_id + row.import_wh.to_bytes(4) + row.export_wh.to_bytes(4) + row.signature
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of up to ``size`` items."""
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
 
 
 class Batcher:
@@ -102,6 +95,7 @@ class Batcher:
         self._store = store
         self._operator = operator
         self._meter_ids = sorted(meter_ids)
+        self._own = frozenset(self._meter_ids)
         self._signer = signer
         self._clock = clock
         self._points = {point.meter_id: point for point in points}
@@ -114,11 +108,11 @@ class Batcher:
         """
         self._require_over(day.end_isp)
         meter_ids = [meter_id for meter_id in self._meter_ids if self._in_service(meter_id, day)]
-        with self._store.write() as connection, TemporaryDirectory(prefix="gridpact-day-") as folder:
+        with self._store.write() as connection:
             now = unix(self._clock)  # with the write lock: nothing in the batch is younger than the batch
-            packed = packed_days(connection, meter_ids, day.first_isp, day.isp_count, Path(folder) / "day")
             latest = latest_batch(connection, BatchKind.DAY, self._operator, day.first_isp)
             if latest is not None:
+                packed = packed_days(connection, meter_ids, day.first_isp, day.isp_count)
                 held = ((d.meter_id, d.values) for d in iter_meter_days(connection, latest.id))
                 if all(new == old for new, old in zip_longest(packed, held)):
                     return latest
@@ -138,24 +132,27 @@ class Batcher:
                 belief_time=now,
             )
             batch = self._hand_over(connection, batch, now)
-            leaves: list[bytes] = []
-            data = keccak.new(b"")
+            packed = packed_days(connection, meter_ids, day.first_isp, day.isp_count)
             for part in batched(packed, METER_DAYS_AT_ONCE):
-                days = [
-                    MeterDayRow(
-                        meter_id,
-                        day.first_isp,
-                        day.isp_count,
-                        version,
-                        values,
-                        self._signer.sign_day(meter_id, day.first_isp, day.isp_count, values),
-                    )
-                    for meter_id, values in part
-                ]
-                insert_meter_days(connection, batch.id, days)
-                leaves += [meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days]
-                data.update(_day_data(days))
-            batch = batch._replace(root=MerkleTree(leaves).root, data_hash=data.digest())
+                insert_meter_days(
+                    connection,
+                    batch.id,
+                    [
+                        MeterDayRow(
+                            meter_id,
+                            day.first_isp,
+                            day.isp_count,
+                            version,
+                            values,
+                            self._signer.sign_day(meter_id, day.first_isp, day.isp_count, values),
+                        )
+                        for meter_id, values in part
+                    ],
+                )
+            tree, data_hash = tree_and_data_hash(
+                (day_leaf(row), day_data(row)) for row in iter_meter_days(connection, batch.id)
+            )
+            batch = batch._replace(root=tree.root, data_hash=data_hash)
             set_batch_hashes(connection, batch.id, batch.root, batch.data_hash)
             return batch
 
@@ -172,11 +169,11 @@ class Batcher:
             now = unix(self._clock)
             if (latest := latest_batch(connection, BatchKind.INTRADAY, self._operator, isp)) is not None:
                 return latest
-            own = frozenset(self._meter_ids)
-            rows = [row for row in readings_of_isp(connection, isp) if row.meter_id in own]
-            if not rows:
+            rows = (row for row in iter_readings_of_isp(connection, isp) if row.meter_id in self._own)
+            parts = ((reading_leaf(row), reading_data(row)) for row in rows)
+            if (first := next(parts, None)) is None:
                 return None
-            leaves = [reading_leaf(r.meter_id, isp, r.import_wh, r.export_wh) for r in rows]
+            tree, data_hash = tree_and_data_hash(chain([first], parts))
             batch = Batch(
                 id=0,
                 kind=BatchKind.INTRADAY,
@@ -184,9 +181,9 @@ class Batcher:
                 first_isp=isp,
                 isp_count=1,
                 version=1,
-                root=MerkleTree(leaves).root,
-                leaf_count=len(rows),
-                data_hash=intraday_data_hash(rows),
+                root=tree.root,
+                leaf_count=len(tree),
+                data_hash=data_hash,
                 status=BatchStatus.PENDING,
                 tx=None,
                 belief_time=now,

@@ -20,6 +20,7 @@ what the connection can draw in one ISP.
 
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from offchain.domain.curves import MISSING
@@ -186,6 +187,7 @@ def normalise(
     return Normalised(IspEnergy(reading.meter_id, boundary - 1, import_wh, export_wh, quality), None, state)
 
 
+@lru_cache(maxsize=1_024)
 def limit_wh(max_w: int, span_s: int) -> int:
     """Most energy that a connection can move between two reads [Wh], rounded up, below the missing mark."""
     return min(-(-max_w * span_s // SECONDS_PER_HOUR), MISSING - 1)

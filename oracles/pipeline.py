@@ -167,7 +167,7 @@ class MeteringPipeline:
                 insert_readings(connection, work.rows)
                 correct_readings(connection, corrections, superseded_at=stored_at)
                 save_estimates(connection, work.estimates)
-                save_register_states(connection, work.states.values())
+                save_register_states(connection, list(work.states.values()))
             self._states.update(work.states)
         accepted = work.rows + [after for _, after in corrections]
         return IngestReport(accepted, work.rejected, len(corrections))
@@ -240,7 +240,9 @@ class MeteringPipeline:
             return
         self._note_recovery(meter_id)
         signature = self._signer.sign_reading(meter_id, energy.isp, energy.import_wh, energy.export_wh)
-        work.rows.append(ReadingRow(*energy, signature, now, source))
+        # The driver of SQLite looks long at a flag before it finds that it is a number.
+        meter_id, isp, import_wh, export_wh, quality = energy
+        work.rows.append(ReadingRow(meter_id, isp, import_wh, export_wh, int(quality), signature, now, source))
 
     def _from_statements(
         self, connection: Connection, work: _Work, now: int, source: str
@@ -286,7 +288,7 @@ class MeteringPipeline:
             signature = value.signature
         else:
             signature = self._signer.sign_reading(meter_id, isp, import_wh, export_wh)
-        return ReadingRow(meter_id, isp, import_wh, export_wh, quality, signature, now, source)
+        return ReadingRow(meter_id, isp, import_wh, export_wh, int(quality), signature, now, source)
 
     def _reject(self, work: _Work, meter_id: bytes, rejection: Rejection) -> None:
         """Count a rejection, and log it when it is new for the meter."""

@@ -26,7 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from offchain.domain.errors import DomainError, PermanentError
 from offchain.store.batches import Batch, recent_batches
 from oracles.clock import unix
-from oracles.evidence import data_behind, prove
+from oracles.evidence import Evidence
 from oracles.metrics import registry_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ async def serving(site: "Site") -> AsyncIterator[int]:
 def application(site: "Site") -> web.Application:
     """The routes of a site."""
     registry = registry_of(site)
+    evidence = Evidence(site.store)
 
     async def health(_request: web.Request) -> web.Response:
         state = health_of(site)
@@ -105,16 +106,20 @@ def application(site: "Site") -> web.Application:
             found = recent_batches(connection, site.operator.address, first_isp)
         return web.json_response([_batch_json(batch) for batch in found])
 
-    async def data(request: web.Request) -> web.Response:
-        found = await asyncio.to_thread(data_behind, site.store, _bytes32(request, "hash"))
+    async def data(request: web.Request) -> web.StreamResponse:
+        found = await asyncio.to_thread(evidence.data_behind, _bytes32(request, "hash"))
         if found is None:
             raise web.HTTPNotFound(text="no batch has this data hash")
-        batch, content = found
-        headers = {"Content-Type": "application/octet-stream", "X-Batch-Root": "0x" + batch.root.hex()}
-        return web.Response(body=content, headers=headers)
+        response = web.StreamResponse(headers={"X-Batch-Root": "0x" + found.batch.root.hex()})
+        response.content_type, response.content_length = "application/octet-stream", found.size
+        await response.prepare(request)
+        while part := await asyncio.to_thread(next, found.parts, b""):
+            await response.write(part)
+        await response.write_eof()
+        return response
 
     async def proof(request: web.Request) -> web.Response:
-        found = await asyncio.to_thread(prove, site.store, _bytes32(request, "root"), _bytes32(request, "meter"))
+        found = await asyncio.to_thread(evidence.prove, _bytes32(request, "root"), _bytes32(request, "meter"))
         if found is None:
             raise web.HTTPNotFound(text="this meter has nothing under this root")
         return web.json_response(

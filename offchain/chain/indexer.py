@@ -238,7 +238,7 @@ class Indexer:
         gone: list[int] = []
         good = None
         with self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=100).execute(query):
+            for row in connection.execute(query, execution_options={"yield_per": 100}):
                 block = self._chain.request("eth_getBlockByNumber", hex(row.number), False)
                 if block is not None and block["hash"] == row.hash:
                     good = {"number": row.number, "hash": row.hash}

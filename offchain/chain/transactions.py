@@ -278,7 +278,7 @@ class TransactionQueue:
         )
         gone, hashes = [], {}
         with self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=100).execute(query):
+            for row in connection.execute(query, execution_options={"yield_per": 100}):
                 number = row.block_number
                 if number not in hashes:
                     block = self.chain.request("eth_getBlockByNumber", hex(number), False)

@@ -31,9 +31,14 @@ class ProvenDay(NamedTuple):
         }
 
 
+def day_leaf(day: MeterDayRow) -> bytes:
+    """Leaf of a meter-day in the tree of its batch."""
+    return meter_day_leaf(day.meter_id, day.first_isp, day.isp_count, values_hash(day.values))
+
+
 def day_tree(days: Iterable[MeterDayRow]) -> MerkleTree:
     """Tree over the meter-days of a batch, in the order given."""
-    return MerkleTree([meter_day_leaf(d.meter_id, d.first_isp, d.isp_count, values_hash(d.values)) for d in days])
+    return MerkleTree(map(day_leaf, days))
 
 
 def proven_days(store: Store, batch_id: int) -> dict[bytes, ProvenDay]:

@@ -126,11 +126,22 @@ def meter_days_of(connection: Connection, batch_id: int) -> list[MeterDayRow]:
     return list(iter_meter_days(connection, batch_id))
 
 
-def iter_meter_days(connection: Connection, batch_id: int) -> Iterator[MeterDayRow]:
-    """As :func:`meter_days_of`, one after the other, for batches that do not fit into memory."""
-    query = select(*_DAY_COLUMNS).where(meter_days.c.batch_id == batch_id).order_by(meter_days.c.meter_id)
-    for row in connection.execution_options(yield_per=1_000).execute(query):
+def iter_meter_days(connection: Connection, batch_id: int, *, after: bytes = b"") -> Iterator[MeterDayRow]:
+    """As :func:`meter_days_of`, one after the other, of the meters that follow ``after``; for large batches."""
+    query = (
+        select(*_DAY_COLUMNS)
+        .where(meter_days.c.batch_id == batch_id, meter_days.c.meter_id > after)
+        .order_by(meter_days.c.meter_id)
+    )
+    for row in connection.execute(query, execution_options={"yield_per": 250}):
         yield MeterDayRow(*row)
+
+
+def meter_day_of(connection: Connection, batch_id: int, meter_id: bytes) -> MeterDayRow | None:
+    """Meter-day of one meter in a batch."""
+    query = select(*_DAY_COLUMNS).where(meter_days.c.batch_id == batch_id, meter_days.c.meter_id == meter_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else MeterDayRow(*row)
 
 
 def published_at(connection: Connection, isp: int) -> int | None:

@@ -1,10 +1,13 @@
 """The store: one durable database, SQLite in a file or PostgreSQL by URL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, lru_cache
+from operator import itemgetter
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -196,22 +199,53 @@ def _ensure_schema(store: Store, create: bool) -> None:
         upsert(connection, store_meta, [{"key": "schema", "value": str(SCHEMA_VERSION)}])
 
 
-def insert_ignore(connection: Connection, table: Table, rows: list[dict]) -> int:
+Rows = Sequence[dict[str, Any]] | Sequence[NamedTuple]
+"""Rows of one table: dictionaries, or named tuples whose fields are columns, which are several times as fast."""
+
+
+def insert_ignore(connection: Connection, table: Table, rows: Rows) -> int:
     """Insert rows, leaving those alone whose key exists already; returns how many are new."""
+    return _execute(connection, table, rows, replace=False)
+
+
+def upsert(connection: Connection, table: Table, rows: Rows) -> None:
+    """Insert rows, replacing those with the same primary key."""
+    _execute(connection, table, rows, replace=True)
+
+
+def _execute(connection: Connection, table: Table, rows: Rows, *, replace: bool) -> int:
+    """Run the insert for all rows; how many it touched.
+
+    SQLAlchemy looks at every value of every row on its way to the driver. That is half of the cost of a reading that is
+    stored, so named tuples, which hold what the driver takes (numbers, text, bytes), go to it as they are.
+    """
     if not rows:
         return 0
-    dialect = {"sqlite": sqlite, "postgresql": postgresql}.get(connection.dialect.name)
-    statement = dialect.insert(table).on_conflict_do_nothing() if dialect else insert(table)
     # psycopg closes the cursor of an insert before anybody can ask it how many rows there were
-    return connection.execute(statement.execution_options(preserve_rowcount=True), rows).rowcount
+    options = {"preserve_rowcount": True}
+    fields = getattr(rows[0], "_fields", None)
+    if fields is None:
+        statement = _insert(connection.dialect.name, table, replace=replace)
+        return connection.execute(statement, rows, execution_options=options).rowcount
+    sql, order = _driver_insert(connection.dialect, table, fields, replace=replace)
+    values = [row._asdict() for row in rows] if order is None else list(map(order, rows))
+    return connection.exec_driver_sql(sql, values, execution_options=options).rowcount
 
 
-def upsert(connection: Connection, table: Table, rows: list[dict]) -> None:
-    """Insert rows, replacing those with the same primary key."""
-    if not rows:
-        return
-    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
-    statement = dialect.insert(table)
+@cache
+def _insert(dialect: str, table: Table, *, replace: bool) -> sqlite.Insert | postgresql.Insert:
+    statement = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table)
+    if not replace:
+        return statement.on_conflict_do_nothing()
     keys = [column.name for column in table.primary_key]
     changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+@lru_cache(maxsize=64)
+def _driver_insert(
+    dialect: Dialect, table: Table, fields: tuple[str, ...], *, replace: bool
+) -> tuple[str, itemgetter | None]:
+    """The insert as the driver takes it, and what puts a row into its order; ``None`` where it takes names."""
+    compiled = _insert(dialect.name, table, replace=replace).compile(dialect=dialect, column_keys=fields)
+    return str(compiled), itemgetter(*map(fields.index, compiled.positiontup)) if compiled.positiontup else None

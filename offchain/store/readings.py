@@ -1,8 +1,8 @@
 """Readings per meter and ISP, and the register state that the next reading is the difference to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, func, insert, select, tuple_
@@ -13,6 +13,9 @@ from offchain.store.tables import estimates, readings, register_states, rejectio
 
 _KEYS_PER_QUERY = 400
 """SQLite limits the number of values in a statement."""
+_METERS_PER_QUERY = 200
+"""Of which a market day is packed at once: 20,000 readings."""
+Item = TypeVar("Item")
 
 
 class ReadingRow(NamedTuple):
@@ -54,7 +57,7 @@ _READING_COLUMNS = [readings.c[name] for name in ReadingRow._fields]
 
 def insert_readings(connection: Connection, rows: Sequence[ReadingRow]) -> int:
     """Store readings and return how many are new; one of the same meter and ISP stays as it was."""
-    return insert_ignore(connection, readings, [row._asdict() for row in rows])
+    return insert_ignore(connection, readings, rows)
 
 
 def readings_at(connection: Connection, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], ReadingRow]:
@@ -77,12 +80,12 @@ def correct_readings(
     connection.execute(
         insert(superseded_readings), [old._asdict() | {"superseded_at": superseded_at} for old, _ in pairs]
     )
-    upsert(connection, readings, [new._asdict() for _, new in pairs])
+    upsert(connection, readings, [new for _, new in pairs])
 
 
 def save_estimates(connection: Connection, rows: Sequence[EstimateRow]) -> None:
     """Keep estimates beside the readings; a later one replaces an earlier one."""
-    upsert(connection, estimates, [row._asdict() for row in rows])
+    upsert(connection, estimates, rows)
 
 
 def estimates_of_meter(connection: Connection, meter_id: bytes, first_isp: int, end_isp: int) -> list[EstimateRow]:
@@ -112,18 +115,24 @@ def load_rejections(connection: Connection) -> dict[tuple[bytes, str], int]:
 
 def readings_of_isp(connection: Connection, isp: int) -> list[ReadingRow]:
     """All readings of one ISP, by meter id."""
-    query = select(*_READING_COLUMNS).where(readings.c.isp == isp).order_by(readings.c.meter_id)
-    return [ReadingRow(*row) for row in connection.execute(query)]
+    return list(iter_readings_of_isp(connection, isp))
+
+
+def iter_readings_of_isp(connection: Connection, isp: int, *, after: bytes = b"") -> Iterator[ReadingRow]:
+    """As :func:`readings_of_isp`, one after the other, of the meters that follow ``after``."""
+    query = (
+        select(*_READING_COLUMNS)
+        .where(readings.c.isp == isp, readings.c.meter_id > after)
+        .order_by(readings.c.meter_id)
+    )
+    for row in connection.execute(query, execution_options={"yield_per": 1_000}):
+        yield ReadingRow(*row)
 
 
 def readings_of_meter(connection: Connection, meter_id: bytes, first_isp: int, end_isp: int) -> list[ReadingRow]:
     """Readings of one meter in ``[first_isp, end_isp)``, by ISP; missing ones are absent."""
-    query = (
-        select(*_READING_COLUMNS)
-        .where(readings.c.meter_id == meter_id, readings.c.isp >= first_isp, readings.c.isp < end_isp)
-        .order_by(readings.c.isp)
-    )
-    return [ReadingRow(*row) for row in connection.execute(query)]
+    found = readings_at(connection, [(isp, meter_id) for isp in range(first_isp, end_isp)])
+    return [found[key] for key in sorted(found)]
 
 
 def first_reading(connection: Connection) -> int | None:
@@ -166,46 +175,42 @@ def energy_matrix(connection: Connection, meter_ids: Sequence[bytes], first_isp:
 
 
 def packed_days(
-    connection: Connection, meter_ids: Sequence[bytes], first_isp: int, isp_count: int, spool: Path
-) -> "PackedDays":
-    """Packed readings of many meters over a market day, gathered in a file: memory does not grow with the meters.
+    connection: Connection, meter_ids: Iterable[bytes], first_isp: int, isp_count: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """Meter id and packed readings of many meters over a market day; memory does not grow with the meters.
 
     Parameters
     ----------
-    spool : Path
-        File that is made, of 8 bytes per meter and ISP.
+    meter_ids : iterable of bytes
+        In ascending order.
     """
-    values = np.memmap(spool, dtype=">u4", mode="w+", shape=(max(len(meter_ids), 1), isp_count, 2))
-    values[:] = MISSING
-    position = {meter_id: i for i, meter_id in enumerate(meter_ids)}
-    query = select(readings.c.meter_id, readings.c.isp, readings.c.import_wh, readings.c.export_wh).where(
-        readings.c.isp >= first_isp, readings.c.isp < first_isp + isp_count
-    )
-    result = connection.execution_options(yield_per=20_000).execute(query)
-    for part in result.partitions():
-        known = [(position[m], isp - first_isp, i, e) for m, isp, i, e in part if m in position]
-        if known:
-            rows, isps, imports, exports = np.array(known, dtype=np.int64).T
-            values[rows, isps, 0] = imports
-            values[rows, isps, 1] = exports
-    return PackedDays(meter_ids, values)
+    isps = range(first_isp, first_isp + isp_count)
+    for part in batched(meter_ids, _METERS_PER_QUERY):
+        # ISPs one by one: of a range the index would give all meters.
+        query = select(readings.c.meter_id, readings.c.isp, readings.c.import_wh, readings.c.export_wh).where(
+            readings.c.isp.in_(isps), readings.c.meter_id.between(part[0], part[-1])
+        )
+        position = {meter_id: i for i, meter_id in enumerate(part)}
+        found = [(position[m], isp - first_isp, i, e) for m, isp, i, e in connection.execute(query) if m in position]
+        values = np.full((len(part), isp_count, 2), MISSING, dtype=">u4")
+        if found:
+            meters, places, imports, exports = np.array(found, dtype=np.int64).T
+            values[meters, places, 0] = imports
+            values[meters, places, 1] = exports
+        for meter_id, day in zip(part, values, strict=True):
+            yield meter_id, day.tobytes()
 
 
-class PackedDays:
-    """(meter id, packed day) of each meter in order; may be walked more than once."""
-
-    def __init__(self, meter_ids: Sequence[bytes], values: np.ndarray):
-        self._meter_ids = meter_ids
-        self._values = values
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for i, meter_id in enumerate(self._meter_ids):
-            yield meter_id, self._values[i].tobytes()
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of up to ``size`` items."""
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
 
 
-def save_register_states(connection: Connection, states: Iterable[RegisterState]) -> None:
+def save_register_states(connection: Connection, states: Sequence[RegisterState]) -> None:
     """Remember the latest boundary of each meter."""
-    upsert(connection, register_states, [state._asdict() for state in states])
+    upsert(connection, register_states, states)
 
 
 def load_register_states(connection: Connection) -> dict[bytes, RegisterState]:

@@ -6,13 +6,18 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from eth_hash.auto import keccak
 
+from offchain.chain.signatures import metering_domain
+from offchain.domain.curves import unpack_readings
+from offchain.domain.isp import MarketDay, isp_start
 from offchain.store import open_store
 from offchain.store.assets import Asset, assets_at, put_asset
 from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow, insert_batch, latest_batch, meter_days_of
@@ -28,8 +33,13 @@ from offchain.store.readings import (
 )
 from offchain.store.series import SeriesBlock, put_measurements, read_measurements
 from offchain.store.tables import metadata
+from oracles.batching import Batcher
+from oracles.clock import SimulatedClock
+from oracles.evidence import Evidence
+from oracles.signer import GatewayKeys
 
 pytestmark = pytest.mark.long
+DAY = MarketDay.of(date(2016, 5, 20))
 
 
 def _binaries() -> Path:
@@ -137,6 +147,26 @@ def test_batch_and_outbox_share_a_transaction_when_written(store):
         (item,) = open_items(connection, "anchor")
         mark_done(connection, item.id, now=9)
         assert open_items(connection, "anchor") == []
+
+
+def test_day_is_batched_corrected_served_and_proven_when_postgresql(store):
+    """Also: reading row by row must not make a cursor of every statement that follows in the transaction."""
+    meter_ids = sorted(bytes([number]) * 32 for number in range(1, 6))
+    signer = GatewayKeys(metering_domain(31337, "0x" + "11" * 20), {m: m for m in meter_ids})
+    batcher = Batcher(store, "0x" + "22" * 20, meter_ids, signer, SimulatedClock(isp_start(DAY.end_isp)))
+    rows = [ReadingRow(m, isp, m[0], 7, 0, b"s" * 65, 5, "modbus") for m in meter_ids for isp in DAY.isps]
+    for arrived in (rows[1:], rows[:1]):
+        with store.write() as connection:
+            insert_readings(connection, arrived)
+        batch = batcher.close_day(DAY)
+        assert batcher.close_day(DAY) == batch
+    evidence = Evidence(store)
+    for made in (batch, batcher.close_isp(DAY.first_isp)):
+        assert (made.version, made.leaf_count) == (2 if made.kind is BatchKind.DAY else 1, 5)
+        assert keccak(b"".join(evidence.data_behind(made.data_hash).parts)) == made.data_hash
+        proof = evidence.prove(made.root, meter_ids[2])
+        assert unpack_readings(proof.values) == [(3, 7)] * made.isp_count
+        assert len(proof.siblings) in (2, 3)
 
 
 def test_measurements_come_back_when_many(store):

@@ -34,7 +34,7 @@ from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow, i
 from offchain.store.curves import CommitmentRow, CurveRow, commit_curves, insert_curves
 from offchain.store.documents import Document, put_document
 from offchain.store.readings import ReadingRow, insert_readings
-from oracles.batching import intraday_data_hash, reading_leaf
+from oracles.batching import reading_data, reading_leaf, tree_and_data_hash
 
 CHAIN_ID = 31337
 DAY = MarketDay.of(date(2016, 5, 17))
@@ -394,11 +394,11 @@ INTRADAY_ISP = DAY.first_isp + 72
 
 def intraday_batch() -> Batch:
     """Readings of position 72, anchored before the day is over."""
-    rows = [row for row in readings() if row.isp == INTRADAY_ISP]
-    leaves = [reading_leaf(r.meter_id, r.isp, r.import_wh, r.export_wh) for r in rows]
-    root, made_at = MerkleTree(leaves).root, (INTRADAY_ISP + 1) * 900 + 5
+    rows = sorted(row for row in readings() if row.isp == INTRADAY_ISP)
+    tree, data_hash = tree_and_data_hash((reading_leaf(row), reading_data(row)) for row in rows)
+    made_at = (INTRADAY_ISP + 1) * 900 + 5
     return Batch(
-        *(0, BatchKind.INTRADAY, OPERATOR, INTRADAY_ISP, 1, 1, root, len(rows), intraday_data_hash(rows)),
+        *(0, BatchKind.INTRADAY, OPERATOR, INTRADAY_ISP, 1, 1, tree.root, len(rows), data_hash),
         BatchStatus.CONFIRMED,
         None,
         made_at,

@@ -4,6 +4,7 @@ MerkleTree
 ├── one leaf → root is the leaf, proof empty
 └── else → root of OpenZeppelin's standard tree
     ├── any leaf proves; a changed leaf, a leaf of another tree and an inner node's child do not
+    ├── proof of a leaf by its hash → the same; a leaf that is not in the tree → DomainError
     ├── leaves in another order → same root, every proof still valid
     └── the same leaf twice → both prove
 """
@@ -62,6 +63,15 @@ def test_proofs_lead_to_the_root_for_every_leaf(leaves):
     tree = MerkleTree(leaves)
     assert len(tree) == len(leaves)
     assert all(verify(tree.root, leaf, proof) for leaf, proof in zip(leaves, tree.proofs(), strict=True))
+
+
+@given(leaves, leaf)
+def test_proof_of_leads_to_the_root_for_every_leaf_and_no_other(leaves, other):
+    tree = MerkleTree(iter(leaves))
+    assert all(verify(tree.root, leaf, tree.proof_of(leaf)) for leaf in leaves)
+    if other not in leaves:
+        with pytest.raises(DomainError, match="no leaf"):
+            tree.proof_of(other)
 
 
 @given(leaves, st.data())

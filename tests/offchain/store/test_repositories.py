@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offchain.domain.curves import MISSING
+from offchain.domain.curves import MISSING, unpack_readings
 from offchain.domain.errors import DomainError
 from offchain.store import open_store
 from offchain.store import outbox as box
@@ -37,6 +37,7 @@ from offchain.store.readings import (
     energy_matrix,
     insert_readings,
     load_register_states,
+    packed_days,
     readings_of_isp,
     readings_of_meter,
     save_register_states,
@@ -94,6 +95,21 @@ def test_latest_batch_is_highest_version(connection):
     assert latest_batch(connection, BatchKind.DAY, "0xoperator", 96) == batch(2, b"q" * 32)._replace(id=second)
     assert latest_batch(connection, BatchKind.DAY, "0xother", 96) is None
     assert [b.version for b in batches_by_root(connection, b"q" * 32)] == [2]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 200])
+def test_packed_days_gives_each_meter_its_own_readings_however_many_are_read_at_once(connection, monkeypatch, at_once):
+    monkeypatch.setattr("offchain.store.readings._METERS_PER_QUERY", at_once)
+    meters = [bytes([number]) * 32 for number in range(1, 6)]
+    rows = [reading(m, 100 + k, 10 * m[0] + k, m[0]) for m in meters for k in range(-1, 4) if k != m[0] - 1]
+    insert_readings(connection, rows)
+    asked = [*meters[:2], *meters[3:], b"\xff" * 32]  # not the third, and one that was never read
+    packed = dict(packed_days(connection, asked, 100, 3))
+    assert list(packed) == asked
+    for meter_id in asked[:-1]:
+        expected = [None if k == meter_id[0] - 1 else (10 * meter_id[0] + k, meter_id[0]) for k in range(3)]
+        assert unpack_readings(packed[meter_id]) == expected
+    assert unpack_readings(packed[b"\xff" * 32]) == [None] * 3
 
 
 def test_meter_days_of_returns_leaf_order(connection):
