@@ -45,6 +45,7 @@ MAX_PAYLOAD_BYTES = 1 << 18
 """No message of a device is larger."""
 
 _CLEAR_HINT = "check username and password"
+_HUNG_UP_HINT = "does the broker want TLS on this port, or another tls.certificate?"
 _REFUSED: dict[str, tuple[type[AdapterError], str]] = {
     "Bad user name or password": (PermanentError, _CLEAR_HINT),
     "Not authorized": (PermanentError, _CLEAR_HINT),
@@ -56,6 +57,7 @@ _BROKEN: dict[type[Exception], tuple[str, str]] = {
     ssl.SSLError: ("TLS handshake failed", "does the broker speak TLS on this port, and accept tls.certificate?"),
     socket.gaierror: ("host name not found", "check host and the name server"),
     ConnectionRefusedError: ("connection refused", "is the broker running on this port?"),
+    ConnectionError: ("connection lost", _HUNG_UP_HINT),
     TimeoutError: ("no answer", "check host, port and firewall"),
     OSError: ("connection broken", "check the network"),
 }
@@ -293,6 +295,8 @@ class MqttSource:
         except OSError as exc:
             words, hint = next(entry for kind, entry in _BROKEN.items() if isinstance(exc, kind))
             raise TransientError(f"{self.where}: {words}", hint=hint) from exc
+        if client.socket() is None:  # the client has seen, and not told, that its first packet did not go out
+            raise TransientError(f"{self.where}: connection lost", hint=_HUNG_UP_HINT)
         for decoder in self._smx.values():
             decoder.forget()
         connection = _Connection(self, client, probe=probe)
@@ -445,5 +449,5 @@ class _Connection:
     def _on_disconnect(
         self, client: Client, userdata: object, flags: object, reason: object, properties: object
     ) -> None:
-        hint = "does another client use the same client_id?" if self._source.connected else ""
+        hint = "does another client use the same client_id?" if self._source.connected else _HUNG_UP_HINT
         self._end(TransientError(f"{self._source.where}: connection lost ({str(reason).lower()})", hint=hint))

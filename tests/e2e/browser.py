@@ -1,8 +1,6 @@
 """Debian's Chromium without a screen, driven over its DevTools protocol."""
 
 import json
-import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -10,6 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from websockets.sync.client import connect
+
+from tests.utils.debian import need_program
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -24,31 +24,7 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-port=0",
 )
-START_S, ANSWER_S, INSTALL_S = 30, 20, 600
-
-
-def find_chromium() -> str:
-    """Path of Chromium; installs Debian's package when there is none and the user may.
-
-    Raises
-    ------
-    RuntimeError
-        No Chromium, and no way to install it.
-    """
-    found = _on_path()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": INSTALL_S}
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", *command], check=False, env=environment, **quiet)
-        found = _on_path()
-    if found is None:
-        raise RuntimeError("no Chromium on this machine (install it: apt-get install chromium, as root)")
-    return found
-
-
-def _on_path() -> str | None:
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+START_S, ANSWER_S = 30, 20
 
 
 class Browser:
@@ -79,7 +55,7 @@ class Browser:
     def __enter__(self) -> Self:
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
-            [find_chromium(), *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
+            [need_program("chromium", *NAMES), *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

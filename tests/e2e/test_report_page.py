@@ -3,8 +3,7 @@
 import pytest
 
 from offchain.pilot.report import write_report
-from tests.e2e import browser
-from tests.e2e.browser import Browser, find_chromium
+from tests.e2e.browser import Browser
 from tests.utils.pilot_day import WINDOW, pilot_day
 
 PHONE, DESKTOP = 390, 1_280
@@ -130,25 +129,3 @@ def test_browser_reports_errors_and_requests_when_a_page_makes_them(desktop, tmp
     desktop.open(broken.as_uri())
     assert any("nothing is not defined" in error for error in desktop.errors)
     assert (tmp_path / "missing.png").as_uri() in desktop.requests
-
-
-def test_find_chromium_says_what_to_install_when_there_is_none_and_the_user_may_not(monkeypatch):
-    monkeypatch.setattr(browser.shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"no Chromium on this machine \(install it: apt-get install chromium"):
-        find_chromium()
-
-
-def test_find_chromium_installs_it_when_the_user_is_root(monkeypatch):
-    installed, commands = [], []
-
-    def run(command, **_):
-        commands.append(command[1])
-        installed.extend(["chromium"] if command[1] == "install" else [])
-
-    monkeypatch.setattr(browser.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(browser.subprocess, "run", run)
-    monkeypatch.setattr(
-        browser.shutil, "which", lambda name: f"/usr/bin/{name}" if name in ("apt-get", *installed) else None
-    )
-    assert find_chromium() == "/usr/bin/chromium"
-    assert commands == ["update", "install"]

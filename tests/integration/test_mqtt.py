@@ -1,106 +1,68 @@
-"""The MQTT source on a real broker: TLS, credentials, kept sessions, acknowledgement after storing, reconnecting."""
+"""The MQTT source on real brokers: TLS, credentials, kept sessions, acknowledgement after storing, reconnecting.
+
+Mosquitto and Aedes differ in what they say when they refuse and in what of a kept session comes first (decision 0042):
+each test runs with both. What Mosquitto alone can do is in ``test_mosquitto.py``.
+"""
 
 import asyncio
 import json
+import queue
 import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
-from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
+import time
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import ValidationError
 
 from offchain.domain.errors import DomainError, PermanentError, TransientError
 from oracles.clock import SystemClock, unix
 from oracles.downlink import Setpoints
-from oracles.downlink_mqtt import mqtt_downlinks
 from oracles.simulators.mqtt_device import MqttDeviceSimulator
 from oracles.simulators.smx_meters import SmxPublisher, SmxState
 from oracles.sources.config import Secret
-from oracles.sources.mqtt import MqttConfig, MqttSource, MqttTls, SteeredTopic, TelemetryTopic
+from oracles.sources.mqtt import MqttConfig, MqttSource, MqttTls
 from oracles.sources.port import DeviceStatus, MeterReading, Observation, Quantity
 from oracles.sources.smx import SmxMeter
-from tests.utils.broker import make_certificates, running_broker
+from tests.integration.listening import (
+    BATTERY,
+    METER,
+    ROUND,
+    SCHEDULE,
+    TIME_OUT_S,
+    boundary,
+    collect,
+    connect_once,
+    publish_one,
+    publish_rounds,
+    registers,
+    source_at,
+    steered,
+)
+from tests.utils.broker import AEDES, MOSQUITTO, make_certificates, running_broker
 
-METER = sha256(b"smx").digest()
 PREFIX = "BBB6038/SMX"
-ROUND = 19 + 1
-"""Values of a round: 19 observations and one reading."""
-
-TIME_OUT_S = 40
 REFUSED = r"(bad user name or password|not authorized) \(check username and password\)"
 """Aedes names the reason, Mosquitto does not."""
 
 
+@pytest.fixture(scope="module", params=[pytest.param(MOSQUITTO, marks=pytest.mark.mosquitto), AEDES])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+def broker(tmp_path_factory, kind):
+    with running_broker(tmp_path_factory.mktemp("broker"), kind=kind) as broker:
         yield broker
-
-
-def source_at(broker, name, **more):
-    dated_by = "meter" if more.get("keep_session", True) else "arrival"
-    settings = {
-        "smx": (SmxMeter(prefix=f"{name}/SMX", device_id="feeder", meter_id=METER, dated_by=dated_by),),
-        "telemetry": (TelemetryTopic(topic=f"{name}/ev", device_id="zoe", timezone="Europe/Rome"),),
-        **more,
-    }
-    return MqttSource(MqttConfig(host=broker.host, port=broker.port, client_id=name, **settings), SystemClock())
-
-
-async def collect(source, count, *, take=True, then=lambda: None):
-    """``count`` values; ``then`` runs in a thread as soon as the source is connected."""
-    values = []
-    async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
-        first = asyncio.ensure_future(anext(stream))
-        while not source.connected and not first.done():
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.2)
-        work = asyncio.create_task(asyncio.to_thread(then))
-        values.append(await first)
-        while len(values) < count:
-            values.append(await anext(stream))
-        await work
-        if take:
-            source.taken(count)
-            await asyncio.sleep(0.1)
-    return values
-
-
-async def connect_once(source):
-    """Let the broker know the session and its subscriptions."""
-    async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
-        first = asyncio.ensure_future(anext(stream))
-        while not source.connected:
-            await asyncio.sleep(0.02)
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-
-
-def boundary(number):
-    """Start of the ``number``-th ISP of a day."""
-    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=15 * number)
-
-
-def publish_rounds(broker, name, rounds, *, dated=True):
-    with SmxPublisher(broker.host, broker.port) as publisher:
-        for number in rounds:
-            moment = boundary(number) if dated else None
-            publisher.publish(f"{name}/SMX", SmxState(import_wh=1000 * number), measured_at=moment)
-
-
-def publish_one(broker, topic, text):
-    with SmxPublisher(broker.host, broker.port) as publisher:
-        publisher.send([(topic, text)])
-
-
-def registers(values):
-    return [value.import_register_wh for value in values if isinstance(value, MeterReading)]
 
 
 def test_values_come_when_meter_and_vehicle_publish(broker):
@@ -181,9 +143,9 @@ def test_values_are_complete_when_consumer_is_slower_than_the_limit(broker):
     assert registers(asyncio.run(slowly())) == [1000 * number for number in range(1, 21)]
 
 
-def test_values_raise_when_credentials_are_refused(tmp_path, monkeypatch):
+def test_values_raise_when_credentials_are_refused(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("SITE_MQTT_PASSWORD", "wrong")
-    with running_broker(tmp_path, username="site", password="right") as broker:
+    with running_broker(tmp_path, kind=kind, username="site", password="right") as broker:
         source = source_at(broker, "guest", username="site", password=Secret(env="SITE_MQTT_PASSWORD"))
         with pytest.raises(PermanentError, match=REFUSED):
             asyncio.run(collect(source, 1))
@@ -193,20 +155,20 @@ def test_values_raise_when_credentials_are_refused(tmp_path, monkeypatch):
         assert asyncio.run(source.probe()).endswith("connected as site, 4 subscriptions")
 
 
-def test_probe_raises_when_topic_is_forbidden(tmp_path):
+def test_probe_raises_when_topic_is_forbidden(tmp_path, kind):
     with (
-        running_broker(tmp_path, forbidden="denied/ev") as broker,
+        running_broker(tmp_path, kind=kind, forbidden="denied/ev") as broker,
         pytest.raises(PermanentError, match="may not subscribe to denied/ev"),
     ):
         asyncio.run(source_at(broker, "denied").probe())
 
 
-def test_values_come_over_tls_when_both_sides_show_certificates(tmp_path):
+def test_values_come_over_tls_when_both_sides_show_certificates(tmp_path, kind):
     certificates = make_certificates(tmp_path)
     (tmp_path / "other").mkdir()
     other = make_certificates(tmp_path / "other")
     own = {"certificate": certificates.client_certificate, "key": certificates.client_key}
-    with running_broker(tmp_path, certificates=certificates) as broker:
+    with running_broker(tmp_path, kind=kind, certificates=certificates) as broker:
         source = source_at(broker, "tls", tls=MqttTls(ca=certificates.ca, **own))
         assert "connected as anonymous" in asyncio.run(source.probe())
         context = MqttTls(ca=certificates.ca, **own).context()
@@ -220,23 +182,93 @@ def test_values_come_over_tls_when_both_sides_show_certificates(tmp_path):
         assert registers(values) == [1000 * number for number in range(1, 11)]
         with pytest.raises(TransientError, match=r"certificate of the broker not trusted \(check tls.ca"):
             asyncio.run(source_at(broker, "tls", tls=MqttTls(ca=other.ca, **own)).probe())
-        with pytest.raises(TransientError):
+        with pytest.raises(TransientError, match=r"connection lost|TLS handshake failed") as caught:
             asyncio.run(source_at(broker, "tls", tls=MqttTls(ca=certificates.ca)).probe())
+        assert "another tls.certificate?" in caught.value.hint
 
 
-def test_probe_raises_when_nothing_listens(tmp_path):
-    with running_broker(tmp_path) as broker:
+def test_probe_raises_when_nothing_listens(tmp_path, kind):
+    with running_broker(tmp_path, kind=kind) as broker:
         pass
     with pytest.raises(TransientError, match="connection refused"):
         asyncio.run(source_at(broker, "nobody").probe())
 
 
-def test_values_go_on_when_broker_was_restarted(tmp_path, caplog):
+@pytest.mark.parametrize("tls", [None, MqttTls()])
+def test_probe_says_what_it_may_be_when_broker_hangs_up_before_the_first_packet(monkeypatch, tls):
+    """A broker that does not like a certificate may hang up while the client still writes its first packet."""
+    sending = Client._send_connect
+
+    def late(client, *arguments):
+        time.sleep(0.2)  # the reset is there before the packet goes out
+        return sending(client, *arguments)
+
+    monkeypatch.setattr(Client, "_send_connect", late)
+    monkeypatch.setattr(Client, "tls_set_context", lambda client, context: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up():
+            accepted, _ = server.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        config = MqttConfig(
+            host="127.0.0.1", port=server.getsockname()[1], client_id="early", tls=tls, steered=(BATTERY,)
+        )
+        with pytest.raises(TransientError, match="connection lost") as caught:
+            asyncio.run(config.source(SystemClock()).probe())
+        thread.join()
+    assert "want TLS on this port, or another tls.certificate?" in caught.value.hint
+
+
+@contextmanager
+def heard(broker, topic):
+    """What is published on a topic, retained or not, while this lasts."""
+    messages, there = queue.Queue(), threading.Event()
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda *_: client.subscribe(topic, qos=1)
+    client.on_subscribe = lambda *_: there.set()
+    client.on_message = lambda _, __, message: messages.put((message.payload.decode(), message.retain))
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    try:
+        assert there.wait(TIME_OUT_S)
+        yield lambda: messages.get(timeout=TIME_OUT_S)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_status_says_offline_when_source_left_and_when_it_was_killed(broker, tmp_path):
+    """What it says itself when it leaves in order, the broker says by its last will when it does not."""
+    status = "gridpact/willed/status"
+    with heard(broker, status) as said:
+        asyncio.run(connect_once(source_at(broker, "willed")))
+        assert [said(), said()] == [("online", False), ("offline", False)]
+        telemetry = {"topic": "willed/ev", "device_id": "zoe", "timezone": "Europe/Rome"}
+        text = json.dumps({"host": broker.host, "port": broker.port, "client_id": "willed", "telemetry": [telemetry]})
+        process = subprocess.Popen(
+            [sys.executable, "-c", CONSUMER, text, str(tmp_path / "none")],
+            stdout=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+        )
+        # A broker that sees the socket close before it has read the farewell says "offline" as well.
+        assert next(word for word in iter(said, None) if word[0] != "offline") == ("online", False)
+        process.kill()
+        process.wait()
+        assert said() == ("offline", False)
+    with heard(broker, status) as said:
+        assert said() == ("offline", True), "for whoever asks later"
+
+
+def test_values_go_on_when_broker_was_restarted(tmp_path, caplog, kind):
     caplog.set_level("INFO", "oracles.sources.mqtt")
 
     async def scenario():
         values = []
-        with running_broker(tmp_path) as broker:
+        with running_broker(tmp_path, kind=kind) as broker:
             source = source_at(broker, "restart")
             stream = source.values()
             first = asyncio.ensure_future(anext(stream))
@@ -251,7 +283,7 @@ def test_values_go_on_when_broker_was_restarted(tmp_path, caplog):
         while source.connected:
             await asyncio.sleep(0.02)
         source.taken(ROUND)  # too late for the lost connection: must not disturb the next
-        with running_broker(tmp_path, port=broker.port):
+        with running_broker(tmp_path, kind=kind, port=broker.port):
             while not source.connected:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(publish_one, broker, "restart/SMX/LD01/1-1-14-7-0-255/-2", "050.000")
@@ -373,25 +405,6 @@ def test_config_is_refused_when_it_cannot_work(change, message):
     good = {"host": "broker", "client_id": "site", "smx": [{"prefix": PREFIX, "device_id": "feeder"}]}
     with pytest.raises(ValidationError, match=message):
         MqttConfig.model_validate(good | change)
-
-
-BATTERY = SteeredTopic(topic="steer/battery", meter_id=METER)
-SCHEDULE = Setpoints(METER, 1_626_480, [-2_000, 0])
-
-
-async def steered(broker, name, work):
-    """``work(downlink)`` while a source that steers is connected."""
-    config = MqttConfig(host=broker.host, port=broker.port, client_id=name, timeout_s=2, steered=(BATTERY,))
-    source = config.source(SystemClock())
-    with pytest.raises(TransientError, match="not connected"):
-        await mqtt_downlinks(source, SystemClock())[METER].send(SCHEDULE)
-    async with asyncio.timeout(TIME_OUT_S), aclosing(source.values()) as stream:
-        reading = asyncio.ensure_future(anext(stream))
-        while not source.connected:
-            await asyncio.sleep(0.02)
-        await work(mqtt_downlinks(source, SystemClock())[METER])
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
 
 
 def test_downlink_is_acknowledged_when_the_device_repeats_its_schedule_and_only_then(broker):

@@ -1,5 +1,5 @@
-// MQTT broker of the tests where Mosquitto is not installed: Aedes with credentials, TLS and kept sessions.
-// Options come as one JSON argument; prints the port when it listens. Sessions live as long as the process.
+// MQTT broker of the tests beside Mosquitto: Aedes with credentials, TLS and kept sessions.
+// Options come as one JSON argument; prints its process id. Sessions live as long as the process.
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
@@ -32,5 +32,5 @@ const server = options.tls
     )
   : createServer(broker.handle)
 
-server.listen(options.port, '127.0.0.1', () => console.log(server.address().port))
+server.listen(options.port, '127.0.0.1', () => console.log(process.pid))
 process.stdin.resume().on('end', () => process.exit(0))
