@@ -67,6 +67,10 @@ interface IClearingHouse {
     /// @notice Sum of all free balances and locks.
     function totalHeld() external view returns (uint256);
 
+    /// @notice How long it was paused in all, the running pause included, seconds. For windows in which somebody has to be
+    /// able to lock: block time less this stands still while nobody can.
+    function pausedSeconds() external view returns (uint256);
+
     /// @notice The ERC-20 token of the ledger.
     function token() external view returns (address);
 }

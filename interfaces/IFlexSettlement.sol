@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
+import {IDebts} from "interfaces/IDebts.sol";
 import {IFlexDispatch} from "interfaces/IFlexDispatch.sol";
 import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 
@@ -44,11 +45,11 @@ import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 /// - Corrections. Readings that come after that, and newer versions of the batch: {correct}, once the group is finalised
 ///   and until `correctionSeconds`. The difference to the first verdict is paid between the parties (first from the
 ///   prosumer's bond when it falls to the prosumer), and what a party cannot pay is recorded as owed and collected by
-///   anyone later. A bonus paid to a replacement stands.
+///   anyone later ({IDebts}). A bonus paid to a replacement stands.
 /// - Challenged batch: nothing settles from it; the operator anchors a new version or the rule for missing days holds.
 /// - Silent aggregator: others settle and finalise; what it did not dispatch is its shortfall.
 /// @custom:stop Never paused.
-interface IFlexSettlement {
+interface IFlexSettlement is IDebts {
     /// @notice What was found for one prosumer order.
     struct Verdict {
         uint64 creditedWh;
@@ -108,8 +109,6 @@ interface IFlexSettlement {
         uint64 penalty,
         int256 difference
     );
-    event Owed(address indexed debtor, address indexed creditor, uint256 amount, uint256 total);
-    event OwedCollected(address indexed debtor, address indexed creditor, uint256 amount, uint256 left);
 
     error DayNotOver(uint256 endTs, uint256 nowTs);
     error CurveHashMismatch(string curve);
@@ -125,7 +124,6 @@ interface IFlexSettlement {
     error CorrectionClosed(uint256 until, uint256 nowTs);
     error DeadlinesNotAscending(uint32 readingsDue, uint32 settleBy, uint32 correction);
     error NotDirectGroup(uint64 groupId);
-    error NothingOwed(address debtor, address creditor);
 
     /// @notice Settles a prosumer order by its metered day. Anyone may call, after the day and the challenge window.
     function settle(
@@ -157,11 +155,6 @@ interface IFlexSettlement {
         IFlexDispatch.OrderTerms calldata terms,
         Evidence calldata evidence
     ) external returns (int256 difference);
-
-    /// @notice Collects what is owed from a correction, as far as the debtor's free balance goes. Anyone may call.
-    function collectOwed(address debtor, address creditor) external returns (uint256 amount);
-
-    function owed(address debtor, address creditor) external view returns (uint256);
 
     /// @notice From when on, as things stand, an order of a meter may be settled as missing, unix seconds.
     function missingFrom(bytes32 meterId, uint32 dayFirstIsp, uint16 ispCount) external view returns (uint256);

@@ -11,7 +11,9 @@ import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
 /// settlement can look at all that a connection may have traded in ({overlapping}). Delivery periods of a day nest: any
 /// two lie in each other or apart, whatever their sessions, so that what is netted together never grows beyond the
 /// longest period. Quarter hours, half hours, hours and pairs of hours do; hours and three quarters of an hour do not.
-/// Readings and standing bundles are good for {recordSeconds} after delivery.
+/// Readings and standing bundles are good for {recordSeconds} after delivery. Every bundle can be settled, and so the session
+/// be closed, {correctionSeconds} before that: by the settlement deadline of the terms, or by the end of the window that it is
+/// netted in, which is less than a week after delivery. What then remains is for `IMarketCorrections`.
 /// @custom:stop Paused: no new session or schedule. Cancelling a schedule works.
 /// @custom:trust A market operator answers for its terms and its budgets; it cannot change them.
 interface IMarketSessions {
@@ -45,7 +47,7 @@ interface IMarketSessions {
     error TermsInvalid(uint32 gateLeadSeconds, uint32 acceptanceSeconds, uint16 ispsPerPeriod, uint16 periodCount);
     /// @notice The gate would have passed already.
     error GatePassed(uint256 gateClosure, uint256 nowTs);
-    /// @notice Readings due and settlement together are longer than bundles stay on record.
+    /// @notice Readings due and settlement together are longer than bundles stay on record less {correctionSeconds}.
     error SettlementTooLong(uint256 seconds_, uint256 limit);
     /// @param day Unix days.
     error DayFull(bytes32 congestionPointId, uint256 day, uint256 limit);
@@ -103,4 +105,7 @@ interface IMarketSessions {
 
     /// @notice How long after delivery bundles of a session stay on record and readings count, seconds.
     function recordSeconds() external pure returns (uint256);
+
+    /// @notice How much of {recordSeconds} is left for corrections at least, when everybody takes its time, seconds.
+    function correctionSeconds() external pure returns (uint256);
 }

@@ -56,6 +56,8 @@ import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
 ///   purchases cover sales as always. Until then readings have the right of way.
 /// - Readings count until `IMarketSessions.recordSeconds` after the window; by then every bundle can have been settled. Until
 ///   then all bundles of the window are on record, afterwards {settleMissing} nets with those that still are.
+/// - Readings that come after a bundle was settled, and newer versions of its days: the difference is settled between trader
+///   and operator once the session is closed, by `IMarketCorrections`.
 /// - A challenged batch: nothing settles from it; a new version is anchored or the rule for missing readings holds.
 /// - Every ISP must be covered by a meter that was in service: after a meter change both days are brought, in order.
 /// - Other sessions are those open to the area of the session, or of the connection when the session has none. What a
@@ -173,6 +175,10 @@ interface IMarketSettlement {
         Position[] calldata positions,
         Evidence[] calldata meterDays
     ) external view returns (int256[] memory residualWh, bool[] memory missing);
+
+    /// @notice What {settle} or {settleMissing} paid for a bundle, uToken; zero when neither has. Corrections are not in it:
+    /// see `IMarketCorrections.paidOf`.
+    function paidOf(uint64 sessionId, bytes32 connectionId) external view returns (uint256);
 
     /// @notice When {settleMissing} becomes possible, unix seconds, unless the window ends later.
     function settleBy(uint64 sessionId) external view returns (uint256);

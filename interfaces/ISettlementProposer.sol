@@ -26,22 +26,29 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 /// goes to the proposer, otherwise, or without an answer, the whole stake of the proposer goes to the challenger, the
 /// proposal is void and the next turn begins.
 ///
+/// **Clock.** While the clearing house is paused nobody can lock the bond of a challenge. So the window of a proposal, and how
+/// long stakes are bound, are measured by {clock}, which stands still then: a proposal can be challenged for
+/// `challengeSeconds` without a pause, however long one lasts, and is claimed not before. Errors name block times as things
+/// stand. Turns, answers and all times of the session go by block time. Decision 0037.
+///
 /// Leaf (OpenZeppelin standard tree, double hash) over
 /// abi.encode(OUTCOME_LEAF, sessionId, connectionId, keccak256(bundle), outcome, keccak256(abi.encodePacked(injectedWh))).
-/// @custom:stop Paused: no stake, commitment or proposal. Challenges, answers, claims, unstaking work.
+/// @custom:stop Paused: no stake, commitment or proposal. Challenges, answers, claims, unstaking work. Clearing house
+/// paused: no challenge either; windows that are open and stakes that are bound wait until it goes on.
 /// @custom:trust Nobody: one honest participant that looks is enough.
 interface ISettlementProposer {
     struct StakeState {
         uint128 amount;
         /// Average time since which it is staked.
         uint40 since;
-        /// It stays until then: a session that it takes part in may need it.
+        /// It stays until {clock} shows this: a session that it takes part in may need it.
         uint40 boundUntil;
     }
 
     struct Proposal {
         address proposer;
-        uint40 proposedAt;
+        /// It can be challenged while {clock} shows less, and be claimed from then on.
+        uint40 challengeUntil;
         uint16 openChallenges;
         /// Counts the proposals of a session, from 1.
         uint16 number;
@@ -173,6 +180,13 @@ interface ISettlementProposer {
 
     /// @notice Whose turn it is; zero: anyone with the minimum stake. Errors: {ReadingsStillDue}.
     function proposerOf(uint64 sessionId) external view returns (address);
+
+    /// @notice Block time less `IClearingHouse.pausedSeconds`.
+    function clock() external view returns (uint256);
+
+    /// @notice What {claim} paid for a bundle, fee included, uToken; zero when it was not settled by a batch. Corrections
+    /// are not in it: see `IMarketCorrections.paidOf`.
+    function paidOf(uint64 sessionId, bytes32 connectionId) external view returns (uint256);
 
     function leafOf(uint64 sessionId, ProposedOutcome calldata proposed) external pure returns (bytes32);
 

@@ -29,6 +29,10 @@ contract ClearingHouse is IClearingHouse, Governed, ReentrancyGuard {
     /// @inheritdoc IClearingHouse
     uint256 public totalHeld;
 
+    /// @dev Length of all pauses that are over, and when the running one began.
+    uint128 private _pastPausedSeconds;
+    uint128 private _pausedSince;
+
     constructor(address authority_, IERC20 token_) Governed(authority_) {
         _token = token_;
     }
@@ -95,6 +99,21 @@ contract ClearingHouse is IClearingHouse, Governed, ReentrancyGuard {
     /// @inheritdoc IClearingHouse
     function token() external view returns (address) {
         return address(_token);
+    }
+
+    /// @inheritdoc IClearingHouse
+    function pausedSeconds() external view returns (uint256) {
+        return paused() ? _pastPausedSeconds + block.timestamp - _pausedSince : _pastPausedSeconds;
+    }
+
+    function _pause() internal override {
+        super._pause();
+        _pausedSince = uint128(block.timestamp);
+    }
+
+    function _unpause() internal override {
+        super._unpause();
+        _pastPausedSeconds += uint128(block.timestamp) - _pausedSince;
     }
 
     function _deposit(address account, uint256 amount) private nonReentrant whenNotPaused {

@@ -106,6 +106,11 @@ contract MarketSessions is IMarketSessions, Module {
     }
 
     /// @inheritdoc IMarketSessions
+    function correctionSeconds() public pure returns (uint256) {
+        return 7 days;
+    }
+
+    /// @inheritdoc IMarketSessions
     function overlapping(
         bytes32 congestionPointId,
         uint256 firstIsp,
@@ -224,7 +229,8 @@ contract MarketSessions is IMarketSessions, Module {
             revert TermsInvalid(terms.gateLeadSeconds, terms.acceptanceSeconds, terms.ispsPerPeriod, terms.periodCount);
         }
         uint256 settledAfter = uint256(terms.readingsDueSeconds) + terms.settlementSeconds;
-        if (settledAfter > recordSeconds()) revert SettlementTooLong(settledAfter, recordSeconds());
+        uint256 limit = recordSeconds() - correctionSeconds();
+        if (settledAfter > limit) revert SettlementTooLong(settledAfter, limit);
         TickBook.requireValid(
             TickBook.Grid(terms.basePrice, terms.priceStep, terms.tickCount, 2 * terms.periodCount, terms.minQuantityWh)
         );

@@ -31,6 +31,9 @@ contract MarketSettlement is IMarketSettlement {
     IGridRegistry private immutable _grid;
     IClearingHouse private immutable _clearingHouse;
 
+    /// @inheritdoc IMarketSettlement
+    mapping(uint64 sessionId => mapping(bytes32 connectionId => uint256)) public paidOf;
+
     /// @dev A bundle that stands.
     struct Standing {
         IMarketSessions.Span span;
@@ -191,6 +194,7 @@ contract MarketSettlement is IMarketSettlement {
         if (outcome.injectedGreenWh + outcome.injectedBrownWh != 0) {
             _certificates.recordInjection(sessionId, connectionId, found.own.injectedWh);
         }
+        paidOf[sessionId][connectionId] = outcome.payout;
         address trader = _grid.connection(connectionId).owner;
         _clearingHouse.release(_market.potLockId(sessionId), trader, outcome.payout);
         emit TraderSettled(sessionId, connectionId, trader, byMeters, outcome);

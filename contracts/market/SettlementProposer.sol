@@ -15,7 +15,9 @@ import {Module} from "contracts/registry/Module.sol";
 
 /// @title Settlement of a whole session in one batch, by a proposer drawn by stake
 /// @dev Money is in locks of the clearing house: one of each staker, one of each open challenge.
-/// A stake is bound until every challenge to a proposal in its turn can have been answered; {unstake} waits for that.
+/// A stake is bound until every challenge to a proposal in its turn can have been answered; {unstake} waits for that. The
+/// last challenge comes before the clock shows `challengeUntil`, and block time goes at least as fast as the clock: when it
+/// shows `answerSeconds` more, every answer is due.
 contract SettlementProposer is ISettlementProposer, Module {
     using SafeCast for uint256;
 
@@ -71,6 +73,9 @@ contract SettlementProposer is ISettlementProposer, Module {
 
     Settings public settings;
 
+    /// @inheritdoc ISettlementProposer
+    mapping(uint64 sessionId => mapping(bytes32 connectionId => uint256)) public paidOf;
+
     mapping(address staker => StakeState) private _stakes;
     mapping(uint64 sessionId => Draw) private _draws;
     mapping(uint64 sessionId => mapping(address staker => bytes32)) private _commitments;
@@ -114,7 +119,8 @@ contract SettlementProposer is ISettlementProposer, Module {
     /// @inheritdoc ISettlementProposer
     function unstake(uint256 amount) external {
         StakeState storage held = _stakes[msg.sender];
-        if (block.timestamp < held.boundUntil) revert StakeBound(msg.sender, held.boundUntil, block.timestamp);
+        uint256 until = _blockTimeOf(held.boundUntil);
+        if (block.timestamp < until) revert StakeBound(msg.sender, until, block.timestamp);
         if (amount > held.amount) revert StakeTooLow(msg.sender, held.amount, amount);
         uint256 left = held.amount - amount;
         if (left != 0 && left < settings.minimumStake) revert StakeTooLow(msg.sender, left, settings.minimumStake);
@@ -144,7 +150,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         uint256 age = Math.min(block.timestamp - held.since, settings.ageCapSeconds);
         uint256 weight = ((held.amount / 1e3) * age) / 1 days;
         candidates.push(Candidate(msg.sender, weight.toUint88(), false));
-        held.boundUntil = uint40(Math.max(held.boundUntil, _turnsEnd(sessionId)));
+        _bind(held, _turnsEnd(sessionId) - _clearingHouse.pausedSeconds());
         emit SecretCommitted(sessionId, msg.sender, commitment, weight);
     }
 
@@ -195,11 +201,11 @@ contract SettlementProposer is ISettlementProposer, Module {
         if (expected != address(0) && expected != msg.sender) revert NotYourTurn(sessionId, msg.sender, expected);
         StakeState storage held = _stakes[msg.sender];
         if (held.amount < settings.minimumStake) revert StakeTooLow(msg.sender, held.amount, settings.minimumStake);
-        uint256 bound = block.timestamp + settings.challengeSeconds + settings.answerSeconds;
-        held.boundUntil = uint40(Math.max(held.boundUntil, bound));
+        uint256 challengeUntil = clock() + settings.challengeSeconds;
+        _bind(held, challengeUntil + settings.answerSeconds);
         _draws[sessionId].proposedTurn = uint16(turn);
         proposal.proposer = msg.sender;
-        proposal.proposedAt = uint40(block.timestamp);
+        proposal.challengeUntil = uint40(challengeUntil);
         proposal.root = root;
         uint16 number = ++proposal.number;
         emit BatchProposed(sessionId, msg.sender, number, root, leafCount, dataHash);
@@ -212,7 +218,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         bytes32[] calldata proof
     ) external returns (uint64 challengeId) {
         Proposal storage proposal = _standing(sessionId);
-        uint256 until = uint256(proposal.proposedAt) + settings.challengeSeconds;
+        uint256 until = _blockTimeOf(proposal.challengeUntil);
         if (block.timestamp >= until) revert ChallengeWindowOver(sessionId, until, block.timestamp);
         bytes32 leaf = _requireLeaf(sessionId, proposal.root, proposed, proof);
         challengeId = ++_challengeCount;
@@ -268,7 +274,7 @@ contract SettlementProposer is ISettlementProposer, Module {
     /// @inheritdoc ISettlementProposer
     function claim(uint64 sessionId, ProposedOutcome calldata proposed, bytes32[] calldata proof) external {
         Proposal storage proposal = _standing(sessionId);
-        uint256 until = uint256(proposal.proposedAt) + settings.challengeSeconds;
+        uint256 until = _blockTimeOf(proposal.challengeUntil);
         if (block.timestamp < until) revert ChallengeWindowOpen(sessionId, until, block.timestamp);
         if (proposal.openChallenges != 0) revert ChallengesOpen(sessionId, proposal.openChallenges);
         _requireLeaf(sessionId, proposal.root, proposed, proof);
@@ -278,6 +284,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         if (outcome.injectedGreenWh + outcome.injectedBrownWh != 0) {
             _certificates.recordInjection(sessionId, proposed.connectionId, proposed.injectedWh);
         }
+        paidOf[sessionId][proposed.connectionId] = outcome.payout;
         address trader = _grid.connection(proposed.connectionId).owner;
         uint256 fee = Math.min(settings.claimFee, outcome.payout);
         bytes32 pot = _market.potLockId(sessionId);
@@ -296,6 +303,11 @@ contract SettlementProposer is ISettlementProposer, Module {
     /// @inheritdoc ISettlementProposer
     function proposalOf(uint64 sessionId) external view returns (Proposal memory) {
         return _proposals[sessionId];
+    }
+
+    /// @inheritdoc ISettlementProposer
+    function clock() public view returns (uint256) {
+        return block.timestamp - _clearingHouse.pausedSeconds();
     }
 
     /// @inheritdoc ISettlementProposer
@@ -330,6 +342,16 @@ contract SettlementProposer is ISettlementProposer, Module {
 
     // ------------------------------------------------------------------ inside
 
+    /// Block time of a moment of the clock, as things stand: while the clearing house is paused it moves on.
+    function _blockTimeOf(uint256 clockTime) private view returns (uint256) {
+        return clockTime + _clearingHouse.pausedSeconds();
+    }
+
+    /// @param until On the clock.
+    function _bind(StakeState storage held, uint256 until) private {
+        if (until > held.boundUntil) held.boundUntil = uint40(until);
+    }
+
     function _readingsDue(uint64 sessionId) private view returns (uint256) {
         IEnergyMarket.Terms memory terms = _market.termsOf(sessionId);
         uint256 endIsp = _market.session(sessionId).firstIsp + uint256(terms.ispsPerPeriod) * terms.periodCount;
@@ -344,7 +366,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         return Math.min(MAX_TURNS, draw.firstTurn + (block.timestamp - from) / settings.turnSeconds);
     }
 
-    /// When a stake that takes part in the draw of a session is free at the latest.
+    /// When a stake that takes part in the draw of a session is free, unless it proposes or the clock stands still.
     function _turnsEnd(uint64 sessionId) private view returns (uint256) {
         uint256 turns =
             MAX_TURNS * (uint256(settings.turnSeconds) + settings.challengeSeconds + settings.answerSeconds);

@@ -9,6 +9,7 @@ import {IFlexDispatch} from "interfaces/IFlexDispatch.sol";
 import {IFlexMarket} from "interfaces/IFlexMarket.sol";
 import {IFlexSettlement} from "interfaces/IFlexSettlement.sol";
 import {IMeteringLedger} from "interfaces/IMeteringLedger.sol";
+import {Debts} from "contracts/clearinghouse/Debts.sol";
 import {Money} from "contracts/clearinghouse/Money.sol";
 import {Activation} from "contracts/flexibility/Activation.sol";
 import {Delivery} from "contracts/settlement/Delivery.sol";
@@ -16,7 +17,7 @@ import {Delivery} from "contracts/settlement/Delivery.sol";
 /// @title Verified delivery, rewards and penalties, DSO settlement by the share delivered
 /// @dev See {IFlexSettlement} for the formulas, the rounding and the rules. Holds no money and needs no governance:
 /// what it may do is fixed by its code and its deadlines.
-contract FlexSettlement is IFlexSettlement {
+contract FlexSettlement is IFlexSettlement, Debts {
     using SafeCast for uint256;
     using SafeCast for int256;
 
@@ -26,7 +27,6 @@ contract FlexSettlement is IFlexSettlement {
     IAgreementRegistry private immutable _agreements;
     IFlexMarket private immutable _market;
     IFlexDispatch private immutable _dispatch;
-    IClearingHouse private immutable _clearingHouse;
 
     /// @inheritdoc IFlexSettlement
     uint32 public immutable readingsDueSeconds;
@@ -43,9 +43,6 @@ contract FlexSettlement is IFlexSettlement {
 
     mapping(uint64 flexOrderId => Finalised) private _finalised;
 
-    /// @inheritdoc IFlexSettlement
-    mapping(address debtor => mapping(address creditor => uint256 amount)) public owed;
-
     constructor(
         IMeteringLedger metering_,
         IAgreementRegistry agreements_,
@@ -54,7 +51,7 @@ contract FlexSettlement is IFlexSettlement {
         IClearingHouse clearingHouse_,
         uint32 readingsDueSeconds_,
         uint32 settleBySeconds_
-    ) {
+    ) Debts(clearingHouse_) {
         uint32 correctionSeconds_ = dispatch_.correctionSeconds();
         if (readingsDueSeconds_ >= settleBySeconds_ || settleBySeconds_ >= correctionSeconds_) {
             revert DeadlinesNotAscending(readingsDueSeconds_, settleBySeconds_, correctionSeconds_);
@@ -63,7 +60,6 @@ contract FlexSettlement is IFlexSettlement {
         _agreements = agreements_;
         _market = market_;
         _dispatch = dispatch_;
-        _clearingHouse = clearingHouse_;
         readingsDueSeconds = readingsDueSeconds_;
         settleBySeconds = settleBySeconds_;
         correctionSeconds = correctionSeconds_;
@@ -303,18 +299,9 @@ contract FlexSettlement is IFlexSettlement {
         );
     }
 
-    /// @inheritdoc IFlexSettlement
-    function collectOwed(address debtor, address creditor) external returns (uint256 amount) {
-        uint256 debt = owed[debtor][creditor];
-        if (debt == 0) revert NothingOwed(debtor, creditor);
-        amount = Math.min(debt, _clearingHouse.balanceOf(debtor));
-        owed[debtor][creditor] = debt - amount;
-        if (amount != 0) _clearingHouse.move(debtor, creditor, amount);
-        emit OwedCollected(debtor, creditor, amount, debt - amount);
-    }
-
-    /// @dev A prosumer pays from its bond first: the verdict could have taken it from there.
+    /// @dev A prosumer pays from its bond first: the verdict could have taken it from there. Not what the payer owes it.
     function _settleProsumerDebt(IFlexDispatch.OrderTerms calldata terms, address creditor, uint256 amount) private {
+        amount = _setOff(terms.prosumer, creditor, amount);
         if (terms.agreementId != 0) {
             bytes32 bondLock = _agreements.bondLockId(terms.agreementId);
             uint256 fromBond = Math.min(amount, _clearingHouse.lockOf(bondLock));
@@ -322,15 +309,6 @@ contract FlexSettlement is IFlexSettlement {
             amount -= fromBond;
         }
         _settleDebt(terms.prosumer, creditor, amount);
-    }
-
-    /// @dev Pays from free balance what it covers and records the rest as owed.
-    function _settleDebt(address debtor, address creditor, uint256 amount) private {
-        uint256 payable_ = Math.min(amount, _clearingHouse.balanceOf(debtor));
-        if (payable_ != 0) _clearingHouse.move(debtor, creditor, payable_);
-        if (payable_ == amount) return;
-        owed[debtor][creditor] += amount - payable_;
-        emit Owed(debtor, creditor, amount - payable_, owed[debtor][creditor]);
     }
 
     // ------------------------------------------------------------------ checks

@@ -65,7 +65,7 @@ def check_balances(checks: Checks, model: Model, get: Getter, timestamp: int, ho
 
 def expectations(model: Model, timestamp: int) -> Iterator[Expectation]:
     """What every getter should answer."""
-    yield from _money(model)
+    yield from _money(model, timestamp)
     yield from _registries(model)
     yield from _agreements(model, timestamp)
     yield from _flexibility(model)
@@ -104,17 +104,20 @@ def _check_stakes(checks: Checks, model: Model, get: Getter) -> None:
         checks.equal("conservation", "stake in its lock", staker, model.stakes[staker].amount, model.locks[lock_id])
 
 
-def _money(model: Model) -> Iterator[Expectation]:
+def _money(model: Model, timestamp: int) -> Iterator[Expectation]:
     for account, amount in model.balances.items():
         yield Expectation("balances", Query("ClearingHouse", "balanceOf", (account,)), amount)
     for lock_id, amount in model.locks.items():
         yield Expectation("locks", Query("ClearingHouse", "lockOf", (lock_id,)), amount)
+    yield Expectation(
+        "states", Query("ClearingHouse", "pausedSeconds"), model.paused_seconds("ClearingHouse", timestamp)
+    )
     for holder, amount in model.token.balances.items():
         yield Expectation("balances", Query("EnergyToken", "balanceOf", (holder,)), amount)
     for account, bought in model.net_bought.items():
         yield Expectation("balances", Query("TokenDesk", "netBought", (account,)), bought)
-    for (debtor, creditor), amount in model.owed.items():
-        yield Expectation("balances", Query("FlexSettlement", "owed", (debtor, creditor)), amount)
+    for (contract, debtor, creditor), amount in model.owed.items():
+        yield Expectation("balances", Query(contract, "owed", (debtor, creditor)), amount)
     for operator, bond in model.metering_bonds.items():
         yield Expectation("balances", Query("MeteringLedger", "bondOf", (operator,)), bond)
 
@@ -277,6 +280,9 @@ def _energy_market(model: Model) -> Iterator[Expectation]:
             query = Query("EnergyMarket", "resultOf", (session_id, product))
             yield Expectation("states", query, pack_result(result))
         for connection_id, record in session.bundles.items():
+            if record.outcome is not None:
+                query = Query("MarketCorrections", "paidOf", (session_id, connection_id))
+                yield Expectation("balances", query, record.paid)
             if _word_taken_over(model, session, connection_id):
                 continue
             expected = {
@@ -336,7 +342,7 @@ def _market_modules(model: Model) -> Iterator[Expectation]:
         latest = proposals[-1]
         expected = {
             "proposer": NOBODY if latest.fallen_at else latest.proposer,
-            "proposedAt": latest.proposed_at,
+            "challengeUntil": latest.challenge_until,
             "openChallenges": latest.open_challenges,
             "number": latest.number,
             "root": latest.root,

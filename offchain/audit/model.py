@@ -327,6 +327,7 @@ class Stake:
     since: int = 0
     """Average time since which it is staked [UTC s]."""
     bound_until: int = 0
+    """On the clock that stands still while the clearing house is paused."""
 
 
 @dataclass(slots=True)
@@ -350,6 +351,8 @@ class Proposal:
     leaf_count: int
     data_hash: bytes
     turn: int
+    challenge_until: int
+    """On the clock that stands still while the clearing house is paused."""
     open_challenges: int = 0
     fallen_at: int = 0
     """When it was proven false [UTC s]; 0 while it stands."""
@@ -375,7 +378,10 @@ class Model:
 
     roles: defaultdict[str, set[Role]] = field(default_factory=lambda: defaultdict(set))
     standings: dict[str, Standing] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
+    paused: dict[str, int] = field(default_factory=dict)
+    """Since when contracts are paused [UTC s]."""
+    past_paused_seconds: Counter[str] = field(default_factory=Counter)
+    """Length of the pauses that are over."""
     modules: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Addresses that each contract takes for modules."""
 
@@ -403,8 +409,8 @@ class Model:
     flex_orders: dict[int, FlexOrder] = field(default_factory=dict)
     groups: dict[int, Group] = field(default_factory=dict)
     orders: dict[int, ProsumerOrder] = field(default_factory=dict)
-    owed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(debtor, creditor) -> uToken."""
+    owed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(contract, debtor, creditor) -> uToken."""
     regulated_rate: int = 0
 
     sessions: dict[int, SessionRecord] = field(default_factory=dict)
@@ -428,6 +434,10 @@ class Model:
     """What connections produce with."""
     certificates: Counter[tuple[int, str]] = field(default_factory=Counter)
     """Certificates and guarantees of origin by (token id, holder) [Wh]."""
+
+    def paused_seconds(self, contract: str, now: int) -> int:
+        """How long a contract was paused until now, the running pause included."""
+        return self.past_paused_seconds[contract] + now - self.paused.get(contract, now)
 
     def has_role(self, account: str, role: Role) -> bool:
         """Holds the role and is in good standing."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from offchain.audit.archive import Archive
 from offchain.audit.model import Role
@@ -25,6 +25,14 @@ Account = str | bytes
 Handler = Callable[["Replay", Event], None]
 
 
+class Debt(NamedTuple):
+    """What a debtor owes a creditor from the corrections of a contract."""
+
+    contract: str
+    debtor: str
+    creditor: str
+
+
 class UnknownReferenceError(Exception):
     """An event is about something that no event made known."""
 
@@ -35,8 +43,9 @@ class Movements:
 
     found: Counter[Account] = field(default_factory=Counter)
     due: Counter[Account] = field(default_factory=Counter)
-    owed_found: list[tuple[str, str, int]] = field(default_factory=list)
-    owed_due: list[tuple[str, str, int]] = field(default_factory=list)
+    owed_found: list[tuple[Debt, int]] = field(default_factory=list)
+    owed_due: list[tuple[Debt, int]] = field(default_factory=list)
+    """Changes of debts, negative when they were set off or collected [uToken]."""
     deposited: int = 0
     """Deposits minus withdrawals [uToken]."""
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -126,6 +135,8 @@ class Replay:
         self.model.total_held += money.deposited
         if money.owed_found or money.owed_due:
             self.checks.equal("payments", "debts recorded", where, sorted(money.owed_due), sorted(money.owed_found))
+        for debt, amount in money.owed_found:
+            self.model.owed[debt] += amount
         for token_id, holder in money.certificates_found.keys() | money.certificates_due.keys():
             self.checks.equal(
                 "certificates",
@@ -209,6 +220,14 @@ class Replay:
         """What an account or lock holds at this point of the transaction by the rules [uToken]."""
         before = self.model.locks[account] if isinstance(account, bytes) else self.model.balances[account]
         return before + self.money.due[account]
+
+    def recorded_debt(self, debt: Debt) -> int:
+        """What is owed at this point of the transaction by the events [uToken]."""
+        return self.model.owed[debt] + sum(amount for other, amount in self.money.owed_found if other == debt)
+
+    def expected_debt(self, debt: Debt) -> int:
+        """What is owed at this point of the transaction by the rules [uToken]."""
+        return self.model.owed[debt] + sum(amount for other, amount in self.money.owed_due if other == debt)
 
     def setting(self, contract: str, function: str, *args: int) -> Any:
         """A constant of a contract."""

@@ -235,7 +235,8 @@ GOVERNED = (
 MODULES = {
     "ClearingHouse": (
         *("MeteringLedger", "AgreementRegistry", "FlexMarket", "FlexDispatch", "FlexSettlement"),
-        *("EnergyMarket", "MarketSettlement", "SettlementProposer", "PostDeliveryPool", "BilateralTrades"),
+        *("EnergyMarket", "MarketSettlement", "SettlementProposer", "MarketCorrections"),
+        *("PostDeliveryPool", "BilateralTrades"),
     ),
     "FlexMarket": ("FlexSettlement",),
     "EnergyMarket": (
@@ -367,6 +368,7 @@ def _energy_market(authority: Of, participants: Of, grid: Of, house: Of) -> tupl
             "SettlementProposer",
             (authority, participants, market, settlement, certificates, grid, house, proposer),
         ),
+        Create("MarketCorrections", (market, settlement, Of("SettlementProposer"), grid, house)),
         Create("PostDeliveryPool", (authority, participants, grid, house)),
         Create("PoolRelay", (grid, pool)),
         Create("BilateralTrades", (authority, participants, pool, producers, house)),

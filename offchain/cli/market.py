@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offchain.cli import market_batches, market_pool, market_rules
+from offchain.cli import market_batches, market_corrections, market_pool, market_rules
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
@@ -21,9 +21,12 @@ from offchain.cli.output import JsonOption, note, result
 from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
     from offchain.chain.contracts import Suite
     from offchain.market.replay import SessionRecord
     from offchain.market.terms import SessionTerms
+    from offchain.store import Store
 
 app = typer.Typer(help="Sessions of the energy market.", no_args_is_help=True)
 
@@ -113,7 +116,7 @@ def run(
     dev: DevOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take every step of a session that its time allows: clear, finalise, claim, settle, close. Anyone may."""
+    """Take every step of a session that its time allows: clear, finalise, claim, settle, close, correct. Anyone may."""
     from contextlib import nullcontext
 
     from offchain.market.operating import advance_session
@@ -128,6 +131,8 @@ def run(
             sessions = all_sessions(suite)
             record = known_session(sessions, session)
             done = advance_session(suite, signer, sessions, session, opened)
+            if not done and opened is not None:
+                done = _correct(suite, signer, opened, sessions, session)
             steps += done
             if not as_json:
                 for step in done:
@@ -139,6 +144,16 @@ def run(
             _wait(suite, record)
     state = _state(find_session(suite, session), suite.chain.block()["timestamp"])
     result({"session": session, "steps": steps, "state": state}, f"session {session}: {state}", as_json)
+
+
+def _correct(
+    suite: "Suite", signer: "LocalAccount", store: "Store", sessions: dict[int, "SessionRecord"], session: int
+) -> list[str]:
+    """Have the differences settled that newer readings make once the session is closed; what was done, in words."""
+    from offchain.market.correcting import correct_bundles, find_differences
+
+    receipts = correct_bundles(suite, signer, session, find_differences(suite, store, sessions, session))
+    return [f"corrected {len(receipts)} bundles by newer readings"] if receipts else []
 
 
 def _wait(suite: "Suite", session: "SessionRecord") -> None:
@@ -238,5 +253,5 @@ def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
     }
 
 
-for command in market_batches.COMMANDS:
+for command in (*market_batches.COMMANDS, market_corrections.correct):
     app.command()(command)

@@ -106,22 +106,33 @@ def compute_outcomes(
             continue
         connection_id = record.connection_id
         window = session_window(sessions, session, connection_id, areas[connection_id])
-        metered = _metered(window, days.get(connection_id, ()))
-        if metered is None or not window.is_final:
+        found = outcome_in(window, session, record, days.get(connection_id, ()))
+        if found is None:
             left.append(record)
-            continue
-        positions = [Position(h.session.id, h.session.span, h.session.fills(h.record)) for h in window.held]
-        netted = net(positions, metered).sessions[session_id]
-        found = outcome(session.terms, session.rates, session.fills(record), netted)
-        outcomes[connection_id] = ProposedOutcome(connection_id, record.bundle, found, tuple(netted.injected_wh))
+        else:
+            outcomes[connection_id] = found
     return Computed(outcomes, left)
+
+
+def outcome_in(
+    window: Window, session: SessionRecord, record: BundleRecord, days: Sequence[ProvenDay]
+) -> ProposedOutcome | None:
+    """Outcome of a bundle by the metered days of its window; ``None`` when they do not cover it, or when an auction has
+    not ended."""
+    metered = _metered(window, days)
+    if metered is None or not window.is_final:
+        return None
+    positions = [Position(h.session.id, h.session.span, h.session.fills(h.record)) for h in window.held]
+    netted = net(positions, metered).sessions[session.id]
+    found = outcome(session.terms, session.rates, session.fills(record), netted)
+    return ProposedOutcome(record.connection_id, record.bundle, found, tuple(netted.injected_wh))
 
 
 def session_outcomes(suite: Suite, store: Store, sessions: Mapping[int, SessionRecord], session_id: int) -> Computed:
     """Outcomes of a session by the readings of a store."""
     connections = [record.connection_id for record in sessions[session_id].standing]
-    areas = _areas(suite, connections)
-    return compute_outcomes(sessions, session_id, areas, _days(suite, store, sessions[session_id]))
+    areas = areas_of(suite, connections)
+    return compute_outcomes(sessions, session_id, areas, days_around(suite, store, sessions[session_id]))
 
 
 def evidence(
@@ -129,19 +140,20 @@ def evidence(
 ) -> tuple[Window, list[ProvenDay]]:
     """What a connection holds in the window of a session, and its metered days there."""
     session = sessions[session_id]
-    area = _areas(suite, [connection_id])[connection_id]
+    area = areas_of(suite, [connection_id])[connection_id]
     window = session_window(sessions, session, connection_id, area)
-    days = _days(suite, store, session).get(connection_id, [])
+    days = days_around(suite, store, session).get(connection_id, [])
     return window, [proven for proven in days if _meets(proven, window)]
 
 
-def _areas(suite: Suite, connections: Sequence[bytes]) -> dict[bytes, bytes]:
+def areas_of(suite: Suite, connections: Sequence[bytes]) -> dict[bytes, bytes]:
     """Congestion point by connection."""
     found = suite.call_all([("GridRegistry", "connection", (connection_id,)) for connection_id in connections])
     return {c: connection["congestionPointId"] for c, connection in zip(connections, found, strict=True)}
 
 
-def _days(suite: Suite, store: Store, session: SessionRecord) -> dict[bytes, list[ProvenDay]]:
+def days_around(suite: Suite, store: Store, session: SessionRecord) -> dict[bytes, list[ProvenDay]]:
+    """Metered days of every window that a bundle of a session can have, by connection."""
     span = session.span
     return metered_days(suite, store, span.first_isp - MAX_DELIVERY_ISPS, span.end_isp + MAX_DELIVERY_ISPS)
 

@@ -14,7 +14,10 @@ from offchain.market.orders import ORDER, PriceGrid, unpack_bundle
 from offchain.market.settlement import FinalRates, Outcome, bundle_fills
 from offchain.market.terms import EnergyType, SessionTerms, SessionTimes, Span
 
-CONTRACTS = ("MarketSessions", "EnergyMarket", "MarketSettlement", "EnergyCertificates", "SettlementProposer")
+CONTRACTS = (
+    *("MarketSessions", "EnergyMarket", "MarketSettlement", "EnergyCertificates", "SettlementProposer"),
+    "MarketCorrections",
+)
 """Whose events tell a session."""
 
 
@@ -33,6 +36,14 @@ class BundleRecord:
     """What {claim} returned [uToken]; ``None`` before."""
     outcome: Outcome | None = None
     metered: bool | None = None
+    corrected: Outcome | None = None
+    """By newer readings than those that it was settled by; ``None`` without a correction."""
+
+    @property
+    def paid(self) -> int:
+        """Payout as it stands, fee of a claim included [uToken]; zero before settlement."""
+        latest = self.corrected or self.outcome
+        return latest.payout if latest else 0
 
 
 @dataclass
@@ -176,6 +187,8 @@ def apply_event(sessions: dict[int, SessionRecord], event: Event) -> None:
         case "OutcomeClaimed":
             record = session.bundles[args["connectionId"]]
             record.outcome, record.metered = Outcome(*args["outcome"].values()), True
+        case "TraderCorrected":
+            session.bundles[args["connectionId"]].corrected = Outcome(*args["outcome"].values())
         case "SessionClosed":
             session.residual = args["residual"]
 

@@ -12,6 +12,8 @@ MAX_DELIVERY_PERIODS = 128
 MAX_DELIVERY_ISPS = 672
 RECORD_SECONDS = 30 * 86_400
 """How long after delivery readings and bundles count (``IMarketSessions.recordSeconds``)."""
+CORRECTION_SECONDS = 7 * 86_400
+"""How much of that is left for corrections at least (``IMarketSessions.correctionSeconds``)."""
 
 
 class EnergyType(IntEnum):
@@ -58,10 +60,11 @@ class SessionTerms:
                 f"session of {self.isps_per_period * self.period_count} ISPs",
                 hint=f"at most {MAX_DELIVERY_ISPS}, a week",
             )
-        if self.readings_due_seconds + self.settlement_seconds > RECORD_SECONDS:
+        longest = RECORD_SECONDS - CORRECTION_SECONDS
+        if self.readings_due_seconds + self.settlement_seconds > longest:
             raise DomainError(
                 f"settlement ends {self.readings_due_seconds + self.settlement_seconds} s after delivery",
-                hint=f"readings_due_seconds and settlement_seconds sum up to at most {RECORD_SECONDS}",
+                hint=f"readings_due_seconds and settlement_seconds sum up to at most {longest}",
             )
         if self.acceptance_seconds > self.gate_lead_seconds:
             raise DomainError(

@@ -49,7 +49,9 @@ class SettlingWorld(MarketWorld):
             *(authority, participants, self.market, self.settlement, self.certificates, grid, house),
             PROPOSER_SETTINGS,
         )
+        self.corrections = deploy("MarketCorrections", self.market, self.settlement, self.proposer, grid, house)
         for host, module in (
+            (house, self.corrections),
             (house, self.metering),
             (house, self.settlement),
             (house, self.proposer),

@@ -4,11 +4,12 @@ Settlement of a session under people who lie, keep silent or bring nothing
 ├── INV-S2: everybody has, to the micro-token, what reference and twin say, never more
 ├── INV-S3: the pot holds at least what is still owed to who is not settled
 ├── INV-S4: every refusal is the one that the time and the state predict
-└── INV-S5: wherever the walk ends, all paused, everybody is settled, all stakes come back and the pot is empty
+└── INV-S5: wherever the walk ends, all paused, everybody is settled and the pot is empty; stakes that were bound come
+    back when the clearing house goes on
 
 Proposers tell the truth, a micro-token more, or another bundle; challengers challenge either; one watcher challenges
-each lie before its window is over, as the protocol assumes. Sellers deliver all, nothing, anything, or have no
-readings.
+each lie before its window is over, as the protocol assumes, and as soon as the clearing house lets it: nobody lifts a
+pause for it. Sellers deliver all, nothing, anything, or have no readings.
 """
 
 from collections import Counter
@@ -61,7 +62,8 @@ READINGS = st.one_of(
 class Proposal:
     proposer: object
     number: int
-    at: int
+    until: int
+    """End of its window, on the clock that stands still while the clearing house is paused."""
     outcomes: list[dict]
     traders: list
     lies: set[int]
@@ -90,6 +92,7 @@ def make_machine(world, seen: Counter):
             self.rollback.__enter__()
             self.settled, self.paused, self.challenges = set(), set(), {}
             self.proposal, self.number, self.turns_from, self.first_turn = None, 0, None, 0
+            self.standstill, self.standstill_at_pause = 0, 0
 
         def teardown(self):
             try:
@@ -127,6 +130,8 @@ def make_machine(world, seen: Counter):
             self.auction(data.draw(st.sets(st.sampled_from(sellers), max_size=1)))
             self.meter({trader: data.draw(READINGS) for trader in sellers})
             self.stakes = dict.fromkeys(stakers, MINIMUM)
+            draw_ends = session.times.readings_due + TURNS * (TURN + CHALLENGE + ANSWER)
+            self.bound = dict.fromkeys(stakers, draw_ends)
             for trader in (t for i, t in enumerate(stakers) if i not in self.revealed):
                 proposer.punishSilence(session.id, trader.address)
                 self.stakes[trader] -= PENALTY
@@ -211,6 +216,16 @@ def make_machine(world, seen: Counter):
             self.expected[trader] += amount + self.spare[trader]
             self.settled.add(trader)
 
+        @property
+        def clock(self) -> int:
+            return world.evm.now - self.standstill
+
+        def wait(self, then: int) -> None:
+            """Lets time pass; the clock stands still while the clearing house is paused."""
+            if "house" in self.paused:
+                self.standstill += then - world.evm.now
+            world.evm.now = then
+
         def open_of(self, proposal) -> list[int]:
             return [number for number, open_one in self.challenges.items() if open_one.proposal is proposal]
 
@@ -228,21 +243,31 @@ def make_machine(world, seen: Counter):
                 "settle by": times.settle_by,
             }
             if self.proposal:
-                moments["window"] = self.proposal.at + CHALLENGE
+                moments["window"] = self.proposal.until + self.standstill
             if self.challenges:
                 moments["answer"] = min(c.answer_by for c in self.challenges.values())
-            then = max(world.evm.now, moments.get(deadline, 0) + offset)
+            self.pass_to(max(world.evm.now, moments.get(deadline, 0) + offset))
+
+        def pass_to(self, then: int) -> None:
+            """The watcher comes at the last second in which it can."""
             proposal = self.proposal
-            if proposal and proposal.lies and not self.open_of(proposal) and then >= proposal.at + CHALLENGE:
-                world.evm.now = max(world.evm.now, proposal.at + CHALLENGE - 1)
-                self.challenge_by(watcher, min(proposal.lies))
-            world.evm.now = then
+            if proposal and "house" not in self.paused:
+                last = proposal.until + self.standstill - 1
+                challenged = {self.challenges[number].place for number in self.open_of(proposal)}
+                if proposal.lies - challenged and world.evm.now <= last < then:
+                    self.wait(last)
+                    self.challenge_by(watcher, min(proposal.lies))
+            self.wait(then)
+            if proposal and self.clock < proposal.until <= then - self.standstill_at_pause:
+                seen["window held open by a pause"] += 1
 
         @rule(name=st.sampled_from(["house", "market", "proposer"]))
         def stop_or_go_on(self, name):
             contract = getattr(world, name)
             (contract.unpause if name in self.paused else contract.pause)(sender=world.admin.address)
             self.paused ^= {name}
+            if name == "house":
+                self.standstill_at_pause = self.standstill
 
         # -------------------------------------------------- batches
 
@@ -272,8 +297,16 @@ def make_machine(world, seen: Counter):
             arguments = self.session.id, tree.root, len(outcomes), keccak(b"data")
             if self.expect(error, lambda: proposer.propose(*arguments, sender=sender.address)):
                 self.number += 1
+                self.bound[sender] = max(self.bound[sender], self.clock + CHALLENGE + ANSWER)
                 self.proposal = Proposal(
-                    *(sender, self.number, world.evm.now, outcomes, list(self.standing), {place} if lie else set()),
+                    *(
+                        sender,
+                        self.number,
+                        self.clock + CHALLENGE,
+                        outcomes,
+                        list(self.standing),
+                        {place} if lie else set(),
+                    ),
                     tree,
                 )
                 self.proposed_turn = self.turn()
@@ -304,10 +337,9 @@ def make_machine(world, seen: Counter):
 
         def challenge_by(self, challenger, place: int) -> None:
             proposal, numbers = self.proposal, []
-            error = "ChallengeWindowOver" if world.evm.now >= proposal.at + CHALLENGE else None
-            if error is None and "house" in self.paused:
-                world.house.unpause(sender=world.admin.address)
-                self.paused.discard("house")
+            error = "EnforcedPause" if "house" in self.paused else None
+            if self.clock >= proposal.until:
+                error = "ChallengeWindowOver"
 
             def call():
                 arguments = self.session.id, proposal.outcomes[place], proposal.proof(place)
@@ -354,6 +386,26 @@ def make_machine(world, seen: Counter):
                 self.proposal, self.turns_from, self.first_turn = None, world.evm.now, self.proposed_turn + 1
                 seen["fraud proven"] += 1
 
+        @precondition(lambda self: self.proposal and self.open_of(self.proposal))
+        @rule(place=st.integers(0, 2))
+        def claim_before_the_answer(self, place):
+            """The window is over, the answer not yet due."""
+            over = self.proposal.until + self.standstill
+            due = min(self.challenges[number].answer_by for number in self.open_of(self.proposal))
+            if "house" not in self.paused and world.evm.now <= over < due:
+                self.pass_to(over)
+                self.claim(place=place)
+
+        @rule(who=st.integers(0, 1))
+        def unstake(self, who):
+            staker = stakers[who]
+            amount = self.stakes[staker]
+            error = "StakeBound" if self.clock < self.bound[staker] else None
+            if self.expect(error, lambda: proposer.unstake(amount, sender=staker.address)):
+                self.expected[staker] += amount
+                self.stakes[staker] = 0
+                seen["stake taken back" if amount else "nothing to take back"] += 1
+
         # -------------------------------------------------- who is paid
 
         @precondition(lambda self: self.proposal)
@@ -363,10 +415,11 @@ def make_machine(world, seen: Counter):
             place %= len(proposal.traders)
             trader = proposal.traders[place]
             error = None
-            if world.evm.now < proposal.at + CHALLENGE:
+            if self.clock < proposal.until:
                 error = "ChallengeWindowOpen"
             elif self.open_of(proposal):
                 error = "ChallengesOpen"
+                seen["claim refused for an open challenge"] += 1
             elif place in proposal.lies:
                 raise AssertionError("a lie outlived its window")
             elif trader in self.settled:
@@ -417,18 +470,21 @@ def make_machine(world, seen: Counter):
             if not hasattr(self, "total"):
                 return
             for name in {"house", "market", "proposer"} - self.paused:
-                getattr(world, name).pause(sender=world.admin.address)
+                self.stop_or_go_on(name)
             for trader in self.standing:
                 if trader not in self.settled:
                     self.settle(self.standing.index(trader), True)
-            world.evm.now += 30 * 86_400
+            self.wait(world.evm.now + 30 * 86_400)
             for number in list(self.challenges):
                 proposer.expireChallenge(number)
                 self.fall(number)
-            for trader in stakers:
-                if self.stakes[trader]:
-                    proposer.unstake(self.stakes[trader], sender=trader.address)
-                    self.expected[trader] += self.stakes[trader]
+            for who in (0, 1):
+                self.unstake(who)
+            self.stop_or_go_on("house")
+            self.wait(world.evm.now + 30 * 86_400)
+            for who in (0, 1):
+                self.unstake(who)
+            assert not any(self.stakes.values())
             market.closeSession(self.session.id)
             self.expected[world.operator] += world.evm.event("SessionClosed")["residual"]
             assert self.session.pot == 0
@@ -442,6 +498,7 @@ def make_machine(world, seen: Counter):
 EXAMPLES = 3 * settings.default.max_examples // 2
 REACHED = {
     "all matches rejected",
+    "claim refused for an open challenge",
     "claimed from a batch",
     "fraud proven",
     "lie challenged",
@@ -450,8 +507,10 @@ REACHED = {
     "seller without energy",
     "settled by meter",
     "settled without readings",
+    "stake taken back",
     "truth challenged",
     "truth proposed",
+    "window held open by a pause",
     "wound up",
 }
 

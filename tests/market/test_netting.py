@@ -522,9 +522,9 @@ def test_open_refuses_sessions_longer_than_a_week_and_settlement_longer_than_rec
         settling.sessions.open(
             replace_unchecked(isps_per_period=6, period_count=113), BASE, sender=settling.operator.address
         )
-    with reverts("SettlementTooLong", 30 * DAY + 1, 30 * DAY):
+    with reverts("SettlementTooLong", 23 * DAY + 1, 23 * DAY):
         settling.sessions.open(
-            replace_unchecked(readings_due_seconds=15 * DAY, settlement_seconds=15 * DAY + 1),
+            replace_unchecked(readings_due_seconds=15 * DAY, settlement_seconds=8 * DAY + 1),
             *(BASE,),
             sender=settling.operator.address,
         )

@@ -6,6 +6,8 @@ from offchain.audit.ports import Query
 from offchain.audit.replay import Handler, Replay, at
 from offchain.audit.rules import (
     agreements,
+    corrections,
+    debts,
     dispatch,
     energy_market,
     ledger,
@@ -28,11 +30,13 @@ HANDLERS = (
     | market.HANDLERS
     | dispatch.HANDLERS
     | settlement.HANDLERS
+    | debts.HANDLERS
     | energy_market.HANDLERS
     | trading_rules.HANDLERS
     | proposer.HANDLERS
     | post_delivery_pool.HANDLERS
     | proposals.HANDLERS
+    | corrections.HANDLERS
 )
 
 OF_EVERY_CONTRACT = {

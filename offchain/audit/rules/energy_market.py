@@ -235,7 +235,7 @@ def trader_settled(replay: Replay, event: Event) -> None:
     record = replay.find(session.bundles, args["connectionId"], "bundle")
     replay.checks.equal(SETTLEMENT, "trader of a settlement", where, record.trader, args["trader"])
     replay.rule(SETTLEMENT, "settled twice", where, record.outcome is None, "one settlement", "another")
-    isps, held = _window_of_session(replay, session, record.connection_id)
+    isps, held = window_of_session(replay, session, record.connection_id)
     due = max(isps.stop * SECONDS_PER_ISP, 0 if args["metered"] else times.settle_by)
     replay.rule(SETTLEMENT, "time of settlement", where, event.timestamp >= due, f"from {due}", event.timestamp)
     open_auctions = [other for other in held if replay.model.sessions[other].rates is None]
@@ -360,7 +360,7 @@ def outcome_by_meters(
 ) -> tuple[Outcome, list[int]]:
     """Outcome of a bundle, netted with those of overlapping sessions, and its delivered energy by product [Wh]."""
     sessions = replay.model.sessions
-    _, overlapping = _window_of_session(replay, session, connection_id)
+    _, overlapping = window_of_session(replay, session, connection_id)
     held = {other: (sessions[other].span, trades_of(replay, sessions[other], connection_id)) for other in overlapping}
     traded = trades_of(replay, session, connection_id)
     found = flows(held, metered)
@@ -385,7 +385,7 @@ def left_of(
     return [left[isp] for isp in range(span.first_isp, span.end_isp)]
 
 
-def _window_of_session(replay: Replay, session: SessionRecord, connection_id: bytes) -> tuple[range, list[int]]:
+def window_of_session(replay: Replay, session: SessionRecord, connection_id: bytes) -> tuple[range, list[int]]:
     """ISPs that a bundle is netted in, and the sessions in which its connection has a bundle there."""
     return _window(replay, session.span, session.terms.congestion_point_id, connection_id)
 
@@ -433,7 +433,7 @@ def _orders(replay: Replay, session: SessionRecord, bundle: bytes, where: str) -
 
 def metered_of(replay: Replay, session: SessionRecord, connection_id: bytes, as_of: int, where: str) -> Readings | None:
     """Metered ISPs that a bundle is netted in; ``None`` when evidence is missing."""
-    isps, _ = _window_of_session(replay, session, connection_id)
+    isps, _ = window_of_session(replay, session, connection_id)
     return _readings(replay, isps, connection_id, as_of, where)
 
 

@@ -7,7 +7,7 @@ claimed outcome is recomputed from orders and meters, whether or not it was ever
 from offchain.audit.model import NOBODY, Challenge, Proposal
 from offchain.audit.replay import Replay, at
 from offchain.audit.rules.energy_market import applied, check_outcome, metered_of, outcome_by_meters, pot_of
-from offchain.audit.rules.proposer import MAX_TURNS, Settings, drawn, settings_of, stake_lock
+from offchain.audit.rules.proposer import MAX_TURNS, Settings, drawn, paused_seconds, settings_of, stake_lock
 from offchain.chain.events import Event
 from offchain.chain.leaves import outcome_leaf
 from offchain.chain.merkle import MerkleTree
@@ -34,8 +34,9 @@ def batch_proposed(replay: Replay, event: Event) -> None:
     stake = replay.model.stakes[proposer]
     minimum = settings.minimum_stake
     replay.rule(SUBJECT, "stake of a proposer", where, stake.amount >= minimum, f"at least {minimum}", stake.amount)
-    stake.bound_until = max(stake.bound_until, now + settings.challenge_seconds + settings.answer_seconds)
-    proposal = Proposal(args["number"], proposer, now, args["root"], args["leafCount"], args["dataHash"], turn)
+    until = now - paused_seconds(replay, now) + settings.challenge_seconds
+    stake.bound_until = max(stake.bound_until, until + settings.answer_seconds)
+    proposal = Proposal(args["number"], proposer, now, args["root"], args["leafCount"], args["dataHash"], turn, until)
     proposals.append(proposal)
     batch = _batch(replay, proposal, where)
     if batch is not None:
@@ -58,7 +59,7 @@ def outcome_challenged(replay: Replay, event: Event) -> None:
     proposal = _standing(replay, session, where)
     number, challenger = args["challengeId"], args["challenger"]
     replay.checks.equal(SUBJECT, "number of a challenge", where, len(replay.model.challenges) + 1, number)
-    until = proposal.proposed_at + settings.challenge_seconds
+    until = proposal.challenge_until + paused_seconds(replay, now)
     replay.rule(SUBJECT, "time of a challenge", where, now < until, f"before {until}", now)
     replay.pay(challenger, _bond_lock(replay, number), settings.challenge_bond)
     proposal.open_challenges += 1
@@ -113,7 +114,7 @@ def outcome_claimed(replay: Replay, event: Event) -> None:
     proposal = _standing(replay, session, where)
     replay.checks.equal(SUBJECT, "trader of a claim", where, record.trader, args["trader"])
     replay.rule(SUBJECT, "settled twice", where, record.outcome is None, "one settlement", "another")
-    until = proposal.proposed_at + settings.challenge_seconds
+    until = proposal.challenge_until + paused_seconds(replay, now)
     replay.rule(SUBJECT, "time of a claim", where, now >= until, f"from {until}", now)
     replay.checks.equal(SUBJECT, "open challenges at a claim", where, 0, proposal.open_challenges)
     found = Outcome(*args["outcome"].values())

@@ -40,6 +40,11 @@ def settings_of(replay: Replay) -> Settings:
     return Settings(*replay.setting("SettlementProposer", "settings"))
 
 
+def paused_seconds(replay: Replay, now: int) -> int:
+    """By how much the clock of windows and bound stakes is behind block time: it stands still while nobody can lock."""
+    return replay.model.paused_seconds("ClearingHouse", now)
+
+
 def stake_lock(replay: Replay, staker: str) -> bytes:
     return replay.lock("SettlementProposer", "stakeLockId", staker)
 
@@ -71,7 +76,7 @@ def unstaked(replay: Replay, event: Event) -> None:
     replay.checks.equal(SUBJECT, "stake after taking from it", where, left, args["left"])
     minimum = settings_of(replay).minimum_stake
     replay.rule(SUBJECT, "smallest stake", where, left == 0 or left >= minimum, f"0 or at least {minimum}", left)
-    bound = stake.bound_until
+    bound = stake.bound_until + paused_seconds(replay, now)
     replay.rule(SUBJECT, "time of unstaking", where, now >= bound, f"from {bound}", now)
     stake.amount = args["left"]
     replay.pay(stake_lock(replay, staker), staker, amount)
@@ -96,7 +101,8 @@ def secret_committed(replay: Replay, event: Event) -> None:
     replay.checks.equal(SUBJECT, "weight in a draw", where, weight, args["weight"])
     candidates[args["staker"]] = Candidate(args["weight"], args["commitment"])
     turn = settings.turn_seconds + settings.challenge_seconds + settings.answer_seconds
-    stake.bound_until = max(stake.bound_until, session.times.readings_due + MAX_TURNS * turn)
+    bound = session.times.readings_due + MAX_TURNS * turn - paused_seconds(replay, now)
+    stake.bound_until = max(stake.bound_until, bound)
 
 
 def secret_revealed(replay: Replay, event: Event) -> None:

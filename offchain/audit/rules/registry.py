@@ -168,11 +168,13 @@ def module_set(replay: Replay, event: Event) -> None:
 
 
 def paused(replay: Replay, event: Event) -> None:
-    replay.model.paused.add(event.contract)
+    replay.model.paused[event.contract] = event.timestamp
 
 
 def unpaused(replay: Replay, event: Event) -> None:
-    replay.model.paused.discard(event.contract)
+    since = replay.find(replay.model.paused, event.contract, "pause of")
+    replay.model.past_paused_seconds[event.contract] += event.timestamp - since
+    del replay.model.paused[event.contract]
 
 
 def token_transfer(replay: Replay, event: Event) -> None:

@@ -14,11 +14,13 @@ from offchain.audit.model import (
     day_end,
 )
 from offchain.audit.replay import Replay, at
+from offchain.audit.rules.debts import set_off, settle_debt
 from offchain.audit.verdicts import Sums, Verdict, flex_order_money, sums_of, sums_without_day, verdict_of
 from offchain.chain.events import Event
 from offchain.domain.units import Direction
 
 SUBJECT = "settlement"
+CONTRACT = "FlexSettlement"
 
 _FIELDS = (
     "creditedWh",
@@ -89,14 +91,15 @@ def prosumer_corrected(replay: Replay, event: Event) -> None:
     difference = (verdict or claimed).net - order.net
     replay.checks.equal(SUBJECT, "difference of a correction", where, difference, args["difference"])
     if difference >= 0:
-        _settle_debt(replay, group.payer, terms["prosumer"], difference)
+        settle_debt(replay, CONTRACT, group.payer, terms["prosumer"], difference)
     else:
-        from_bond = 0
+        left = set_off(replay, CONTRACT, terms["prosumer"], group.payer, -difference)
         if terms["agreementId"]:
             bond_lock = _bond_lock(replay, order)
-            from_bond = min(-difference, replay.expected_balance(bond_lock))
+            from_bond = min(left, replay.expected_balance(bond_lock))
             replay.pay(bond_lock, group.payer, from_bond)
-        _settle_debt(replay, terms["prosumer"], group.payer, -difference - from_bond)
+            left -= from_bond
+        settle_debt(replay, CONTRACT, terms["prosumer"], group.payer, left)
     _record(order, group, args["version"], claimed)
 
 
@@ -174,30 +177,10 @@ def flex_order_corrected(replay: Replay, event: Event) -> None:
     for name, value in expected.items():
         replay.checks.equal("flex order settlements", f"{name} of a correction", where, value, args[name])
     if difference >= 0:
-        _settle_debt(replay, order.dso, order.aggregator, difference)
+        settle_debt(replay, CONTRACT, order.dso, order.aggregator, difference)
     else:
-        _settle_debt(replay, order.aggregator, order.dso, -difference)
+        settle_debt(replay, CONTRACT, order.aggregator, order.dso, -difference)
     order.paid, order.penalty = args["paid"], args["penalty"]
-
-
-def owed(replay: Replay, event: Event) -> None:
-    debtor, creditor, amount = (event.args[key] for key in ("debtor", "creditor", "amount"))
-    replay.money.owed_found.append((debtor, creditor, amount))
-    total = replay.model.owed[debtor, creditor] + amount
-    where = at(event, f"{debtor} to {creditor}")
-    replay.checks.equal(SUBJECT, "debt", where, total, event.args["total"])
-    replay.model.owed[debtor, creditor] = total
-
-
-def owed_collected(replay: Replay, event: Event) -> None:
-    debtor, creditor = event.args["debtor"], event.args["creditor"]
-    where = at(event, f"{debtor} to {creditor}")
-    debt = replay.model.owed[debtor, creditor]
-    amount = min(debt, replay.expected_balance(debtor))
-    replay.checks.equal(SUBJECT, "debt collected", where, amount, event.args["amount"])
-    replay.checks.equal(SUBJECT, "debt left", where, debt - amount, event.args["left"])
-    replay.pay(debtor, creditor, amount)
-    replay.model.owed[debtor, creditor] = event.args["left"]
 
 
 # -------------------------------------------------------------------------------- verdicts
@@ -363,20 +346,10 @@ def _bond_lock(replay: Replay, order: ProsumerOrder) -> bytes:
     return replay.lock("AgreementRegistry", "bondLockId", order.terms["agreementId"])
 
 
-def _settle_debt(replay: Replay, debtor: str, creditor: str, amount: int) -> None:
-    """From the free balance what it covers, the rest is owed."""
-    covered = min(amount, replay.expected_balance(debtor))
-    replay.pay(debtor, creditor, covered)
-    if covered < amount:
-        replay.money.owed_due.append((debtor, creditor, amount - covered))
-
-
 HANDLERS = {
     ("FlexSettlement", "ProsumerSettled"): prosumer_settled,
     ("FlexSettlement", "ProsumerCorrected"): prosumer_corrected,
     ("FlexDispatch", "GroupFinalised"): group_finalised,
     ("FlexSettlement", "FlexOrderFinalised"): flex_order_finalised,
     ("FlexSettlement", "FlexOrderCorrected"): flex_order_corrected,
-    ("FlexSettlement", "Owed"): owed,
-    ("FlexSettlement", "OwedCollected"): owed_collected,
 }
