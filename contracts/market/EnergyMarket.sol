@@ -84,8 +84,8 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint32 firstIsp;
         uint32 surplusPrice;
         uint32 greenRewardRate;
-        /// Bit p: the result of product p is that of its book as it stands.
-        uint256 cleared;
+        /// Bit p: a rejection changed the book of product p after its result.
+        uint256 outdated;
         uint128 surplusBudget;
         uint128 rewardBudget;
         /// Keeps the terms.
@@ -314,29 +314,29 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 products = auction.book.periodCount;
         if (last >= products) revert TickBook.PeriodOutsideSession(0, last, products);
         bool isFinal = block.timestamp > auction.acceptBy;
-        uint256 cleared = auction.cleared;
+        uint256 outdated = auction.outdated;
         finished = true;
         for (uint256 product = first; product <= last; ++product) {
-            if (!_needsClearing(auction, cleared, product, isFinal)) continue;
+            if (!_needsClearing(auction, outdated, product, isFinal)) continue;
             if (auction.book.clear(product, maxTicks)) {
-                cleared |= 1 << product;
+                outdated &= ~(1 << product);
                 emit ProductCleared(sessionId, uint16(product), isFinal, auction.book.results[product]);
             } else {
                 finished = false;
             }
         }
-        auction.cleared = cleared;
+        auction.outdated = outdated;
     }
 
     /// Products without any order never need it; their result stays zero.
     function _needsClearing(
         Auction storage auction,
-        uint256 cleared,
+        uint256 outdated,
         uint256 product,
         bool isFinal
     ) private view returns (bool) {
-        if ((cleared >> product) & 1 != 0) return false;
-        return auction.book.results[product] == 0 ? !auction.book.isEmpty(product) : isFinal;
+        if (auction.book.results[product] == 0) return !auction.book.isEmpty(product);
+        return isFinal && (outdated >> product) & 1 != 0;
     }
 
     /// @inheritdoc IEnergyMarket
@@ -380,7 +380,7 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 word = _wordOf(auction, sessionId, connectionId);
         _requireStands(word, sessionId, connectionId, bundle);
         Rejection memory rejected = _take(auction, bundle, positions);
-        auction.cleared &= ~rejected.products;
+        auction.outdated |= rejected.products;
         uint256 newHash;
         if (rejected.left.length == 0) --auction.openBundles;
         else newHash = uint256(keccak256(rejected.left)) & HASH_MASK;
@@ -464,14 +464,16 @@ contract EnergyMarket is IEnergyMarket, Module {
         }
         if (auction.finalised) revert AlreadyFinalised(sessionId);
         TickBook.Grid memory grid = auction.book.gridOf();
-        uint256 cleared = auction.cleared;
+        uint256 outdated = auction.outdated;
         uint256[2] memory volumeWh;
         // Bounds on all bought and on all green sold Wh, step 4 of the proof above.
         uint256 boughtWh;
         uint256 greenSoldWh;
         for (uint256 product = 0; product < grid.periodCount; ++product) {
-            if (_needsClearing(auction, cleared, product, true)) revert ProductNotCleared(sessionId, uint16(product));
-            TickBook.Result memory result = TickBook.unpack(grid, auction.book.results[product]);
+            if (_needsClearing(auction, outdated, product, true)) revert ProductNotCleared(sessionId, uint16(product));
+            uint256 packed = auction.book.results[product];
+            if (packed <= uint256(TickBook.Class.None)) continue;
+            TickBook.Result memory result = TickBook.unpack(grid, packed);
             uint256 green = product < grid.periodCount / 2 ? 0 : 1;
             uint256 boundWh = result.volumeWh;
             if (result.rationDenominator != 0) boundWh += result.rationDenominator / grid.minQuantityWh + 1;

@@ -195,7 +195,7 @@ contract MarketSettlement is IMarketSettlement {
             _certificates.recordInjection(sessionId, connectionId, found.own.injectedWh);
         }
         paidOf[sessionId][connectionId] = outcome.payout;
-        address trader = _grid.connection(connectionId).owner;
+        (address trader, ) = _grid.ownerOf(connectionId);
         _clearingHouse.release(_market.potLockId(sessionId), trader, outcome.payout);
         emit TraderSettled(sessionId, connectionId, trader, byMeters, outcome);
     }
@@ -217,7 +217,8 @@ contract MarketSettlement is IMarketSettlement {
 
     function _caseOf(uint64 sessionId, bytes32 connectionId) private view returns (Case memory found) {
         found.session = _market.session(sessionId);
-        found.terms = _market.termsOf(sessionId);
+        found.terms = _sessions.termsOf(sessionId);
+        if (found.terms.periodCount == 0) revert IEnergyMarket.SessionUnknown(sessionId);
         bytes32 area = found.terms.congestionPointId;
         if (area == 0) area = _grid.connection(connectionId).congestionPointId;
         uint256 isps = uint256(found.terms.ispsPerPeriod) * found.terms.periodCount;
@@ -298,8 +299,9 @@ contract MarketSettlement is IMarketSettlement {
             found.positions[k].injectedWh = new uint256[](products);
             found.positions[k].coveredWh = new uint256[](products);
             found.positions[k].takenWh = new uint256[](products);
-            if (!_market.session(id).finalised) revert IEnergyMarket.NotFinalised(id);
-            if (id == sessionId) (own, found.own) = (k, found.positions[k]);
+            bool isOwn = id == sessionId;
+            if (!(isOwn ? found.session : _market.session(id)).finalised) revert IEnergyMarket.NotFinalised(id);
+            if (isOwn) (own, found.own) = (k, found.positions[k]);
             else found.positions[k].fills = _market.fillsOf(id, brought[k].bundle);
         }
         if (brought.length > count) revert PositionNotInWindow(brought[count].sessionId);

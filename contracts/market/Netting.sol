@@ -123,13 +123,14 @@ library Netting {
     /// Sales take export.
     function _inject(Position memory position, Window memory window) private pure returns (bool short) {
         uint256 count = position.span.periodCount;
+        uint256[] memory soldWh = position.fills.soldWh;
         (uint256 period, uint256 end) = _periods(position.span, window);
         for (; period < end; ++period) {
-            uint256 at = _offset(position.span, period, window);
             for (uint256 k = 2; k != 0; --k) {
-                uint256 product = (k - 1) * count + period;
-                uint256 sold = position.fills.soldWh[product];
+                uint256 product = _productOf(k - 1, count, period);
+                uint256 sold = soldWh[product];
                 if (sold == 0) continue;
+                uint256 at = _offset(position.span, period, window);
                 uint256 injected = _use(window.exportWh, at, position.span.ispsPerPeriod, sold);
                 position.injectedWh[product] = injected;
                 if (injected != sold) short = true;
@@ -203,11 +204,12 @@ library Netting {
     /// @param coveringWh What covered a sale and is no purchase's yet; no arrays when nothing did.
     function _take(Position memory position, Window memory window, uint256[][2] memory coveringWh) private pure {
         uint256 count = position.span.periodCount;
+        uint256[] memory boughtWh = position.fills.boughtWh;
         (uint256 period, uint256 end) = _periods(position.span, window);
         for (; period < end; ++period) {
             for (uint256 k = 2; k != 0; --k) {
-                uint256 product = (k - 1) * count + period;
-                uint256 bought = position.fills.boughtWh[product];
+                uint256 product = _productOf(k - 1, count, period);
+                uint256 bought = boughtWh[product];
                 if (bought == 0) continue;
                 uint256 taken = _claim(position, period, bought, window, coveringWh[k - 1]);
                 uint256 at = _offset(position.span, period, window);
@@ -279,6 +281,17 @@ library Netting {
         uint256 period,
         Window memory window
     ) private pure returns (uint256) {
-        return span.firstIsp + period * span.ispsPerPeriod - window.firstIsp;
+        unchecked {
+            // No checks: the period is one of {_periods}.
+            return span.firstIsp + period * span.ispsPerPeriod - window.firstIsp;
+        }
+    }
+
+    /// Index of a period's product of a type.
+    function _productOf(uint256 kind, uint256 periodCount, uint256 period) private pure returns (uint256) {
+        unchecked {
+            // No checks: counts of sixteen bits.
+            return kind * periodCount + period;
+        }
     }
 }

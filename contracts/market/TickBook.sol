@@ -22,7 +22,8 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 ///
 /// **Bitmaps.** Per period and side 16 words of 256 ticks; a bit is set while the side has a quantity at its tick. Above
 /// them 16 bits, one for each word that is not zero; eight periods share a slot of these. Sides are numbered
-/// 2 * period for demand, 2 * period + 1 for supply.
+/// 2 * period for demand, 2 * period + 1 for supply. Bits stand in the order in which clearing comes to them: at the tick
+/// for supply, at `MAX_TICKS - 1 - tick` for demand. Such a place in the order is a `position` below.
 ///
 /// **Bundles.** 8 bytes an order, big endian, at byte 8i:
 ///
@@ -106,6 +107,8 @@ library TickBook {
     uint256 private constant WORDS_OFFSET = 33;
     uint256 private constant LEVELS_OFFSET = 8225;
     uint256 private constant RESULTS_OFFSET = 532513;
+    /// @dev Bit of a stored clearing that was begun.
+    uint256 private constant BEGUN = 1 << 208;
     // Four orders side by side, 64 bits each: lowest bits, highest bits, quantities, tick and reserved bits moved down.
     uint256 private constant ONES = 0x0000000000000001000000000000000100000000000000010000000000000001;
     uint256 private constant HIGHS = 0x8000000000000000800000000000000080000000000000008000000000000000;
@@ -171,26 +174,28 @@ library TickBook {
         int256[] prices;
     }
 
-    /// Where a clearing stands. Packed in storage, between the calls of a clearing that takes several: in this order
-    /// from bit 0, the sums 80 bits each, the ticks 16 each; sum 208. Never zero: at first `high` is not.
-    struct Cursor {
-        /// Absorbed so far, Wh; at most MAX_TICKS lanes, below 2^76.
-        uint256 supplyWh;
-        uint256 demandWh;
-        /// One more than the last tick with absorbed supply; zero: none yet.
-        uint256 low;
-        /// Last tick with absorbed demand, MAX_TICKS: none yet.
-        uint256 high;
-        /// `low` before the last tick with absorbed supply.
-        uint256 priorLow;
-    }
-
-    /// Bits of a bitmap that a pointer has not reached.
-    struct Ahead {
-        /// Word that the pointer is in, what is left of it, and the words beyond.
-        uint256 index;
+    /// A side of a clearing: what its pointer absorbed, and the bits of its bitmap that it has not reached. In storage,
+    /// between the calls of a clearing that takes several, the first three fields of both sides: supply 80 bits, demand 80,
+    /// ends 16 each, prior end of supply 16; {BEGUN} above them; sum 209.
+    struct Pointer {
+        /// At most MAX_TICKS lanes, below 2^76 Wh.
+        uint256 absorbedWh;
+        /// One more than the last position absorbed; zero: none yet.
+        uint256 end;
+        /// `end` before that.
+        uint256 priorEnd;
+        /// What is left of the word that the pointer is in, the position of its lowest bit, and the words beyond.
         uint256 bits;
+        uint256 next;
         uint256 words;
+        /// Slot of the level at tick 0.
+        uint256 levels;
+        /// A position xor this is its tick.
+        uint256 mirror;
+        /// Bits below those of the period in a level.
+        uint256 shift;
+        /// Number of the side.
+        uint256 side;
     }
 
     /// Result of a period. Packed in storage from bit 0: class 4, lowTick 12, highTick 12, sellTick 12, buyTick 12,
@@ -354,14 +359,15 @@ library TickBook {
                     let shift := and(shr(50, word), 0xc0)
                     let presentWh := and(shr(shift, level), LANE)
                     if iszero(presentWh) {
-                        // The tick becomes occupied on this side; sides are numbered period * 2 + side.
-                        let side := or(shl(1, shr(56, word)), and(shr(48, word), 1))
-                        let bits := add(add(book.slot, WORDS_OFFSET), or(shl(4, side), shr(8, tick)))
+                        // The tick becomes occupied on this side: period, side and position, from bit 13, 12 and 0.
+                        let spot := or(and(shr(43, word), 0x1fe000), and(shr(36, word), 0x1000))
+                        spot := or(spot, xor(tick, mul(TICK_MASK, iszero(and(spot, 0x1000)))))
+                        let bits := add(add(book.slot, WORDS_OFFSET), shr(8, spot))
                         if iszero(sload(bits)) {
-                            let summary := add(add(book.slot, 1), shr(4, side))
-                            sstore(summary, or(sload(summary), shl(or(shl(4, and(side, 15)), shr(8, tick)), 1)))
+                            let summary := add(add(book.slot, 1), shr(16, spot))
+                            sstore(summary, or(sload(summary), shl(and(shr(8, spot), 0xff), 1)))
                         }
-                        sstore(bits, or(sload(bits), shl(and(tick, 0xff), 1)))
+                        sstore(bits, or(sload(bits), shl(and(spot, 0xff), 1)))
                     }
                     if gt(add(presentWh, and(word, 0xffffffff)), LANE) {
                         break
@@ -482,18 +488,20 @@ library TickBook {
     /// @return finished Whether the result is stored now.
     function clear(Book storage book, uint256 period, uint256 maxTicks) internal returns (bool finished) {
         if (period >= book.periodCount) revert PeriodOutsideSession(0, period, book.periodCount);
-        uint256 packed = book.cursors[period];
-        Cursor memory at = _unpackCursor(packed);
-        if (packed == 0) at.high = MAX_TICKS;
-        finished = _walk(book, period, at, maxTicks);
+        uint256 packed = book.unfinished == 0 ? 0 : book.cursors[period];
+        Pointer memory supply = _pointerAt(book, 2 * period + 1, uint80(packed), uint16(packed >> 160));
+        Pointer memory demand = _pointerAt(book, 2 * period, uint80(packed >> 80), uint16(packed >> 176));
+        supply.priorEnd = uint16(packed >> 192);
+        finished = _walk(book, supply, demand, maxTicks);
         if (finished) {
-            book.results[period] = _resultOf(book, period, at);
+            book.results[period] = _resultOf(book, supply, demand);
             if (packed != 0) {
                 book.cursors[period] = 0;
                 --book.unfinished;
             }
         } else {
-            book.cursors[period] = _packCursor(at);
+            uint256 ends = supply.end | (demand.end << 16) | (supply.priorEnd << 32);
+            book.cursors[period] = supply.absorbedWh | (demand.absorbedWh << 80) | (ends << 160) | BEGUN;
             if (packed == 0) ++book.unfinished;
         }
     }
@@ -655,9 +663,15 @@ library TickBook {
     }
 
     function _vacate(Book storage book, uint256 side, uint256 tick) private {
-        uint256 word = book.words[side][tick >> 8] ^ (1 << (tick & 255));
-        book.words[side][tick >> 8] = word;
-        if (word == 0) book.summaries[side >> 4] ^= 1 << (((side & 15) << 4) | (tick >> 8));
+        uint256 position = tick ^ _mirrorOf(side);
+        uint256 word = book.words[side][position >> 8] ^ (1 << (position & 255));
+        book.words[side][position >> 8] = word;
+        if (word == 0) book.summaries[side >> 4] ^= 1 << (((side & 15) << 4) | (position >> 8));
+    }
+
+    /// Of a tick and its position on a side each is the other xor this.
+    function _mirrorOf(uint256 side) private pure returns (uint256) {
+        return side & 1 == 0 ? MAX_TICKS - 1 : 0;
     }
 
     /// Bit i: word i of a side has a bit.
@@ -665,54 +679,25 @@ library TickBook {
         return uint16(book.summaries[side >> 4] >> ((side & 15) << 4));
     }
 
-    /// What a pointer that climbs has ahead, from tick `from` on.
-    function _above(Book storage book, uint256 side, uint256 from) private view returns (Ahead memory ahead) {
-        ahead.words = _summaryOf(book, side);
-        if (from != 0) {
-            ahead.index = from >> 8;
-            ahead.words = (ahead.words >> (ahead.index + 1)) << (ahead.index + 1);
-            if (from != MAX_TICKS) ahead.bits = (book.words[side][ahead.index] >> (from & 255)) << (from & 255);
-        }
-    }
-
-    /// What a pointer that descends has ahead, below tick `to`.
-    function _below(Book storage book, uint256 side, uint256 to) private view returns (Ahead memory ahead) {
-        ahead.words = _summaryOf(book, side);
-        if (to != MAX_TICKS) {
-            ahead.index = to >> 8;
-            ahead.words &= (1 << ahead.index) - 1;
-            ahead.bits = book.words[side][ahead.index] & ((1 << (to & 255)) - 1);
-        }
-    }
-
-    /// Takes the next tick of a pointer that climbs.
-    /// @return tick Above the grid when there is none.
-    function _climb(Book storage book, uint256 side, Ahead memory ahead) private view returns (uint256 tick) {
-        unchecked {
-            if (ahead.bits == 0) {
-                if (ahead.words == 0) return type(uint256).max;
-                ahead.index = _lowestBit(ahead.words);
-                ahead.words &= ahead.words - 1;
-                ahead.bits = book.words[side][ahead.index];
-            }
-            tick = (ahead.index << 8) | _lowestBit(ahead.bits);
-            ahead.bits &= ahead.bits - 1;
-        }
-    }
-
-    /// Takes the next tick of a pointer that descends.
-    /// @return tickPlusOne One more than the tick; zero when there is none.
-    function _descend(Book storage book, uint256 side, Ahead memory ahead) private view returns (uint256 tickPlusOne) {
-        unchecked {
-            if (ahead.bits == 0) {
-                if (ahead.words == 0) return 0;
-                ahead.index = Math.log2(ahead.words);
-                ahead.words ^= 1 << ahead.index;
-                ahead.bits = book.words[side][ahead.index];
-            }
-            uint256 bit = Math.log2(ahead.bits);
-            ahead.bits ^= 1 << bit;
-            return ((ahead.index << 8) | bit) + 1;
+    /// A pointer that absorbed what a side has before the position `end`.
+    function _pointerAt(
+        Book storage book,
+        uint256 side,
+        uint256 absorbedWh,
+        uint256 end
+    ) private view returns (Pointer memory pointer) {
+        pointer.absorbedWh = absorbedWh;
+        pointer.end = end;
+        pointer.side = side;
+        pointer.mirror = _mirrorOf(side);
+        pointer.levels = _slotOf(book, side >> 1, side & 1 != 0, 0);
+        pointer.shift = (side & 6) << 5;
+        pointer.words = _summaryOf(book, side);
+        if (end != 0) {
+            uint256 index = end >> 8;
+            pointer.next = end;
+            pointer.words = (pointer.words >> (index + 1)) << (index + 1);
+            if (end != MAX_TICKS) pointer.bits = book.words[side][index] >> (end & 255);
         }
     }
 
@@ -720,80 +705,104 @@ library TickBook {
     /// @return met Whether the pointer whose turn it is has nothing left before the other.
     function _walk(
         Book storage book,
-        uint256 period,
-        Cursor memory at,
+        Pointer memory supply,
+        Pointer memory demand,
         uint256 maxTicks
     ) private view returns (bool met) {
-        Ahead memory up = _above(book, 2 * period + 1, at.low);
-        Ahead memory down = _below(book, 2 * period, at.high);
         unchecked {
-            // Sums are below 2^76 and ticks below 2^12.
             for (; ; --maxTicks) {
-                if (at.supplyWh <= at.demandWh) {
-                    uint256 tick = _climb(book, 2 * period + 1, up);
-                    if (tick > at.high) return true;
-                    if (maxTicks == 0) return false;
-                    at.priorLow = at.low;
-                    at.low = tick + 1;
-                    at.supplyWh += _laneOf(book, period, true, tick);
-                } else {
-                    uint256 tickPlusOne = _descend(book, 2 * period, down);
-                    if (tickPlusOne < at.low) return true;
-                    if (maxTicks == 0) return false;
-                    at.high = tickPlusOne - 1;
-                    at.demandWh += _laneOf(book, period, false, at.high);
-                }
+                Pointer memory moving = supply;
+                Pointer memory other = demand;
+                if (supply.absorbedWh > demand.absorbedWh) (moving, other) = (demand, supply);
+                if (moving.bits & 1 == 0 && !_seek(book, moving)) return true;
+                // The last tick of the other side lies at MAX_TICKS - other.end from here.
+                if (moving.next + other.end > MAX_TICKS) return true;
+                if (maxTicks == 0) return false;
+                _absorb(moving);
             }
         }
         return true;
     }
 
-    function _lowestBit(uint256 bits) private pure returns (uint256) {
+    /// Moves a pointer on to the next bit of its side: `bits` begins with it.
+    /// @return found Whether there is one.
+    function _seek(Book storage book, Pointer memory pointer) private view returns (bool found) {
+        uint256 bits = pointer.bits;
+        uint256 next = pointer.next;
         unchecked {
-            return Math.log2(bits & (~bits + 1));
+            if (bits == 0) {
+                uint256 words = pointer.words;
+                if (words == 0) return false;
+                uint256 index = _lowestBit(words);
+                pointer.words = words & (words - 1);
+                bits = book.words[pointer.side][index];
+                next = index << 8;
+            }
+            uint256 gap = _lowestBit(bits);
+            pointer.bits = bits >> gap;
+            pointer.next = next + gap;
+        }
+        return true;
+    }
+
+    /// Absorbs what a side has at the position that {_seek} found.
+    function _absorb(Pointer memory pointer) private view {
+        assembly ("memory-safe") {
+            // absorbedWh, end, priorEnd, bits, next, words, levels, mirror, shift: a word each.
+            let position := mload(add(pointer, 0x80))
+            let level := sload(add(mload(add(pointer, 0xc0)), xor(position, mload(add(pointer, 0xe0)))))
+            level := and(shr(mload(add(pointer, 0x100)), level), LANE)
+            mstore(pointer, add(mload(pointer), level))
+            mstore(add(pointer, 0x40), mload(add(pointer, 0x20)))
+            position := add(position, 1)
+            mstore(add(pointer, 0x20), position)
+            mstore(add(pointer, 0x60), shr(1, mload(add(pointer, 0x60))))
+            mstore(add(pointer, 0x80), position)
         }
     }
 
-    function _packCursor(Cursor memory at) private pure returns (uint256) {
-        uint256 ticks = at.low | (at.high << 16) | (at.priorLow << 32);
-        return at.supplyWh | (at.demandWh << 80) | (ticks << 160);
-    }
-
-    function _unpackCursor(uint256 packed) private pure returns (Cursor memory) {
-        return
-            Cursor(
-                uint80(packed),
-                uint80(packed >> 80),
-                uint16(packed >> 160),
-                uint16(packed >> 176),
-                uint16(packed >> 192)
-            );
+    /// Number of the lowest bit; `bits` is not zero.
+    /// @dev A product and a table give its group of 32, a quotient and a table its place there, for a third of what halving
+    /// takes: A. Husson, "Cheap find-first-set in the EVM", with the constants of Solady's `LibBit.ffs`.
+    function _lowestBit(uint256 bits) private pure returns (uint256 index) {
+        assembly ("memory-safe") {
+            bits := and(bits, sub(0, bits))
+            index := shr(250, mul(bits, 0xb6db6db6ddddddddd34d34d349249249210842108c6318c639ce739cffffffff))
+            index := shl(shl(2, index), 0x8040405543005266443200005020610674053026020000107506200176117077)
+            index := shl(5, shr(252, index))
+            let at := and(div(0xd76453e0, shr(index, bits)), 0x1f)
+            index := or(index, byte(at, 0x001f0d1e100c1d070f090b19131c1706010e11080a1a141802121b1503160405))
+        }
     }
 
     /// Packed result of pointers that ended; each branch is one class of the derivation above.
-    function _resultOf(Book storage book, uint256 period, Cursor memory at) private view returns (uint256) {
-        uint256 supply = at.supplyWh;
-        uint256 demand = at.demandWh;
-        if (supply == 0 || demand == 0) return uint256(Class.None);
-        uint256 sellTick = at.low - 1;
-        uint256 buyTick = at.high;
+    function _resultOf(
+        Book storage book,
+        Pointer memory supply,
+        Pointer memory demand
+    ) private view returns (uint256) {
+        uint256 supplyWh = supply.absorbedWh;
+        uint256 demandWh = demand.absorbedWh;
+        if (supplyWh == 0 || demandWh == 0) return uint256(Class.None);
+        uint256 sellTick = supply.end - 1;
+        uint256 buyTick = MAX_TICKS - demand.end;
         uint256 highTick = buyTick;
-        if (supply > demand) {
-            uint256 atTick = _laneOf(book, period, true, sellTick);
-            uint256 left = demand - (supply - atTick);
+        if (supplyWh > demandWh) {
+            uint256 atTick = _laneOf(book, supply.side >> 1, true, sellTick);
+            uint256 left = demandWh - (supplyWh - atTick);
             if (left != 0) {
-                return _pack(Class.MarginalSeller, sellTick, sellTick, sellTick, buyTick, left, atTick, demand);
+                return _pack(Class.MarginalSeller, sellTick, sellTick, sellTick, buyTick, left, atTick, demandWh);
             }
             highTick = sellTick;
-            sellTick = at.priorLow - 1;
-        } else if (demand > supply) {
-            uint256 atTick = _laneOf(book, period, false, buyTick);
-            uint256 left = supply - (demand - atTick);
-            return _pack(Class.MarginalBuyer, buyTick, buyTick, sellTick, buyTick, left, atTick, supply);
+            sellTick = supply.priorEnd - 1;
+        } else if (demandWh > supplyWh) {
+            uint256 atTick = _laneOf(book, demand.side >> 1, false, buyTick);
+            uint256 left = supplyWh - (demandWh - atTick);
+            return _pack(Class.MarginalBuyer, buyTick, buyTick, sellTick, buyTick, left, atTick, supplyWh);
         }
-        uint256 nextBuyTickPlusOne = _descend(book, 2 * period, _below(book, 2 * period, buyTick));
-        uint256 lowTick = Math.max(sellTick + 1, nextBuyTickPlusOne) - 1;
-        return _pack(Class.Exact, lowTick, highTick, sellTick, buyTick, 0, 0, demand);
+        uint256 lowTick = sellTick;
+        if (demand.bits & 1 != 0 || _seek(book, demand)) lowTick = Math.max(sellTick, demand.next ^ demand.mirror);
+        return _pack(Class.Exact, lowTick, highTick, sellTick, buyTick, 0, 0, demandWh);
     }
 
     function _pack(

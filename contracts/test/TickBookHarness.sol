@@ -40,7 +40,7 @@ contract TickBookHarness {
     }
 
     /// A claim without the money: all that a placed bundle bought and sold, Wh.
-    function claim(uint256 session, bytes calldata bundle) external returns (uint256 filledWh) {
+    function claim(uint256 session, bytes calldata bundle) external view returns (uint256 filledWh) {
         TickBook.Book storage book = _books[session];
         TickBook.Grid memory grid = book.gridOf();
         return book.addFills(grid, bundle, _noFills(grid.periodCount));

@@ -10,12 +10,18 @@ from pyrevm import EVM
 
 from offchain.chain.compile import update_artifacts
 from offchain.market.clearing import Clearing, ClearingClass
-from offchain.market.orders import PriceGrid, orders
+from offchain.market.orders import MAX_TICKS, PriceGrid, orders
 
 CALLER = "0x" + "11" * 20
 GAS_LIMIT = 2**40
 RESULT = "(uint8,int256,uint256,uint256,uint256,uint256,uint256,uint256,uint256)"
 ALL = 2**256 - 1
+
+
+
+def position(tick: int, sell: int) -> int:
+    """Bit of a tick in the bitmap of its side: clearing comes to the cheapest supply and the dearest demand first."""
+    return tick if sell else MAX_TICKS - 1 - tick
 
 
 class Reverted(Exception):

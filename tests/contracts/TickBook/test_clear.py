@@ -171,6 +171,13 @@ def test_clear_walks_every_word_when_ticks_are_far_apart(book):
     assert result == Clearing(ClearingClass.MARGINAL_SELLER, 4095, 7, 4095, 4095, 4095, 4095, 1, 9)
 
 
+def test_clear_finds_every_bit_of_a_word_and_every_word(book):
+    grid = PriceGrid(0, 1, MAX_TICKS)
+    for tick in (*range(256), *range(256, MAX_TICKS, 257)):
+        _, result = cleared(book, [(SELL, tick, 5), (BUY, tick, 5)], grid)
+        assert result == Clearing(ClearingClass.EXACT, tick, 5, tick, tick, tick, tick, 0, 0)
+
+
 @pytest.mark.parametrize("full", [(SELL, 2), (BUY, 5)])
 def test_clear_equals_twin_when_lanes_are_full(book, full):
     grid = PriceGrid(0, 1, 8)

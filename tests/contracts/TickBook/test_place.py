@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from offchain.domain.units import cost_up
 from offchain.market.orders import MAX_TICKS, PriceGrid, escrow, orders, pack_bundle, worst_case_cost
-from tests.contracts.TickBook.harness import Reverted, bundle_of
+from tests.contracts.TickBook.harness import Reverted, bundle_of, position
 
 GRID = PriceGrid(-1_000, 10, 200, 24)
 WIDE = PriceGrid(-50_000, 25, MAX_TICKS, 256)
@@ -128,8 +128,9 @@ def test_place_stores_sums_and_bits_and_returns_the_escrow(book, rows):
     words, summaries = Counter(), Counter()
     for period, tick, sell in sums:
         side = 2 * period + sell
-        words[WORDS + 16 * side + tick // 256] |= 1 << tick % 256
-        summaries[SUMMARIES + side // 16] |= 1 << (side % 16 * 16 + tick // 256)
+        word, bit = divmod(position(tick, sell), 256)
+        words[WORDS + 16 * side + word] |= 1 << bit
+        summaries[SUMMARIES + side // 16] |= 1 << (side % 16 * 16 + word)
     everywhere = range(SUMMARIES, LEVELS) if len(rows) < 3 else [*words, *summaries]
     bits = words | summaries
     assert book.storage(session, everywhere) == [bits[slot] for slot in everywhere]

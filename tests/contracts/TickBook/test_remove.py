@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from offchain.market import clearing as twin
 from offchain.market.orders import MAX_TICKS, PriceGrid, orders
-from tests.contracts.TickBook.harness import Reverted, bundle_of
+from tests.contracts.TickBook.harness import Reverted, bundle_of, position
 from tests.contracts.TickBook.invariants import check
 from tests.contracts.TickBook.test_clear import agrees_with_reference
 
@@ -37,7 +37,7 @@ def touched(rows) -> list[int]:
     slots = {SUMMARIES}
     for period, sell, tick, _ in rows:
         level = LEVELS + MAX_TICKS * (2 * (period // 4) + sell) + tick
-        slots |= {WORDS + 16 * (2 * period + sell) + tick // 256, level}
+        slots |= {WORDS + 16 * (2 * period + sell) + position(tick, sell) // 256, level}
     return sorted(slots)
 
 
