@@ -5,9 +5,8 @@ for itself, a bare `revert`, a modifier of a function, and a call whose result n
 nothing (`_requireStands(...)`, `participants.requireRole(...)`). `tests/guards.toml` names the tests of each contract
 and the guards whose absence nothing can show, with the reason.
 
-Works on a copy of the project. Where the tests run on an EVM in the process, what was compiled without the guard is put
-in the place of the artifacts, without the optimizer as long as the code is not too large to deploy then; Brownie
-compiles the changed source itself.
+Works on a copy of the project. What was compiled without the guard is put there in the place of the artifacts and of
+Brownie's builds; without the optimizer, as long as the code is not too large to deploy then.
 
 Ends with 0 when every guard is caught or listed, with 1 when one is not, or is listed and caught; with 2 when nothing
 can be said, for example because the tests fail before anything was taken out.
@@ -18,7 +17,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from offchain.chain.compile import (  # noqa: E402
+    ARTIFACTS,
     CompileError,
     artifacts_of,
     check_sizes,
@@ -49,6 +48,9 @@ LINKED = (".venv", "node_modules")
 CAUGHT, MISSED, LISTED, BROKEN = "killed", "survivor", "equivalent", "does not compile"
 ENDED = "ended at the limit"
 TESTS_PASSED, TESTS_FAILED = "0", "1"
+PYTEST = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", "--hypothesis-profile=first-failure"]
+LOADED = ["hypothesis.stateful", "tests.market.pooling"]
+LOADED_WITH_BROWNIE = ["brownie", "brownie.test.plugin"]
 FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 IMPORT = re.compile(r'^import [^;]*"(contracts/[^"]+)";', re.MULTILINE)
 
@@ -248,73 +250,44 @@ class Copy:
         if builds.is_dir():
             shutil.copytree(ROOT / "build", root / "build", ignore=shutil.ignore_patterns("home", "*.log"))
         self._environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-        self._forking: subprocess.Popen | None = None
+        self._runners: dict[bool, subprocess.Popen] = {}
 
     def write_artifacts(self, artifacts: dict[str, dict[str, Any]]) -> None:
+        """Puts code in the place of that of the artifacts and of Brownie's builds."""
         for name, artifact in artifacts.items():
-            path = self.root / "offchain" / "chain" / "artifacts" / f"{name}.json"
-            path.write_text(json.dumps(artifact), encoding="utf-8")
-
-    def write_source(self, path: str, source: str) -> None:
-        (self.root / path).write_text(source, encoding="utf-8")
+            (self.root / ARTIFACTS.relative_to(ROOT) / f"{name}.json").write_text(
+                json.dumps(artifact), encoding="utf-8"
+            )
+            build = self.root / "build" / "contracts" / f"{name}.json"
+            if build.exists():
+                code = {key: artifact[key].removeprefix("0x") for key in ("bytecode", "deployedBytecode")}
+                build.write_text(json.dumps(json.loads(build.read_text(encoding="utf-8")) | code), encoding="utf-8")
 
     def run(self, tests: list[str], limit_s: float, *, brownie: bool) -> str:
         """pytest's exit code, or ``limit``."""
-        arguments = [
-            *tests,
-            "-x",
-            "-q",
-            "-m",
-            "not long",
-            "-p",
-            "no:cacheprovider",
-            "--hypothesis-profile=first-failure",
-        ]
-        return self._run_brownie(arguments, limit_s) if brownie else self._run_fork(arguments, limit_s)
-
-    def _run_fork(self, arguments: list[str], limit_s: float) -> str:
-        if self._forking is None:
-            self._forking = subprocess.Popen(
-                [sys.executable, "-m", "tests.utils.forked"],
+        if brownie not in self._runners:
+            self._runners[brownie] = subprocess.Popen(
+                [sys.executable, "-m", "tests.utils.forked", *(LOADED_WITH_BROWNIE if brownie else LOADED)],
                 cwd=self.root,
                 env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        wanted = {"arguments": ["-p", "no:pytest-brownie", *arguments], "limit_s": limit_s, "log": str(self.log)}
-        self._forking.stdin.write(json.dumps(wanted) + "\n")
-        self._forking.stdin.flush()
-        return self._forking.stdout.readline().strip()
-
-    def _run_brownie(self, arguments: list[str], limit_s: float) -> str:
-        with self.log.open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *arguments],
-                cwd=self.root,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                return str(process.wait(limit_s))
-            except subprocess.TimeoutExpired:
-                return "limit"
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+        runner = self._runners[brownie]
+        arguments = [*PYTEST, *([] if brownie else ["-p", "no:pytest-brownie"]), *tests]
+        runner.stdin.write(json.dumps({"arguments": arguments, "limit_s": limit_s, "log": str(self.log)}) + "\n")
+        runner.stdin.flush()
+        return runner.stdout.readline().strip()
 
     def failed_test(self) -> str:
         found = FAILED_TEST.search(self.log.read_text(encoding="utf-8", errors="replace"))
         return found[1] if found else ""
 
     def close(self) -> None:
-        if self._forking is not None:
-            self._forking.stdin.close()
-            self._forking.wait()
+        for runner in self._runners.values():
+            runner.stdin.close()
+            runner.wait()
 
 
 # ---------------------------------------------------------------------- contracts
@@ -362,8 +335,9 @@ class Check:
 
     def prepare(self) -> None:
         """Sees that the tests pass as long as nothing was taken out."""
-        if not self._subject.brownie:
-            self._copy.write_artifacts(self._deployable())
+        if self._subject.brownie:
+            self._copy.run([*self._subject.tests, "--collect-only"], self._limit_s, brownie=True)  # builds all
+        self._copy.write_artifacts(self._deployable())
         code = self._run()
         if code != TESTS_PASSED:
             shown = self._copy.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
@@ -385,15 +359,11 @@ class Check:
 
     def without(self, guard: Guard) -> tuple[str, str]:
         """What becomes of the contract without a guard, and the test that noticed."""
-        changed = guard.taken_out(self._source)
-        sources = self._recompiled | {self._subject.source: changed}
-        if self._subject.brownie:
-            self._copy.write_source(self._subject.source, changed)
-        else:
-            try:
-                self._copy.write_artifacts(self._compiler.artifacts(sources, optimized=self._optimized))
-            except CompileError as refused:
-                return BROKEN, refused.lines[0]
+        sources = self._recompiled | {self._subject.source: guard.taken_out(self._source)}
+        try:
+            self._copy.write_artifacts(self._compiler.artifacts(sources, optimized=self._optimized))
+        except CompileError as refused:
+            return BROKEN, refused.lines[0]
         code = self._run()
         if code == TESTS_PASSED:
             return (LISTED if guard.name in self._subject.equivalent else MISSED), ""
@@ -404,10 +374,7 @@ class Check:
         return CAUGHT, self._copy.failed_test()
 
     def restore(self) -> None:
-        if self._subject.brownie:
-            self._copy.write_source(self._subject.source, self._source)
-        else:
-            self._copy.write_artifacts(update_artifacts())
+        self._copy.write_artifacts(update_artifacts())
 
 
 def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float, wanted: str) -> dict[str, Any]:
@@ -433,6 +400,7 @@ def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float, want
         run.restore()
     stale = [one["guard"] for one in report if one["outcome"] == CAUGHT and one["guard"] in subject.equivalent]
     counts = Counter(one["outcome"] for one in report)
+    show(f"{subject.name}: {len(report)} guards, {counts[CAUGHT]} {CAUGHT}")
     return {
         "contract": subject.name,
         "guards": len(report),

@@ -1,20 +1,20 @@
 """Runs pytest again and again, each time in a fork of one process that has loaded what all runs need.
 
-Reads one line of JSON per run, ``{"arguments": [...], "limit_s": ..., "log": path}``, and answers each with pytest's
-exit code, or with ``limit`` when the run took longer and was ended.
+``python -m tests.utils.forked MODULE ...`` loads modules, reads one line of JSON per run, ``{"arguments": [...],
+"limit_s": ..., "log": path}``, and answers each with pytest's exit code, or with ``limit`` when the run took longer.
+A run leaves no process behind.
 """
 
+import importlib
 import json
 import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import hypothesis.stateful  # noqa: F401
 import pytest
-
-import tests.market.pooling  # noqa: F401
 
 POLL_S = 0.01
 
@@ -34,15 +34,22 @@ def run(arguments: list[str], limit_s: float, log: Path) -> str:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             # Ended by a signal is as good as a failed test: something went badly wrong.
-            return str(os.WEXITSTATUS(status) if os.WIFEXITED(status) else int(pytest.ExitCode.TESTS_FAILED))
+            answer = str(os.WEXITSTATUS(status) if os.WIFEXITED(status) else int(pytest.ExitCode.TESTS_FAILED))
+            break
         if time.monotonic() > until:
-            os.killpg(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return "limit"
+            answer = "limit"
+            break
         time.sleep(POLL_S)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # a chain that the run started
+    return answer
 
 
 def main() -> None:
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     for line in sys.stdin:
         wanted = json.loads(line)
         print(run(wanted["arguments"], wanted["limit_s"], Path(wanted["log"])), flush=True)
