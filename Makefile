@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 solidity := "contracts/**/*.sol" "interfaces/**/*.sol"
 
-.PHONY: help setup compile demo test test-long bench lint format clean
+.PHONY: help setup compile demo test test-long guards bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: compile ## all tests but the long ones
 test-long: compile ## all tests, hypothesis searching longer
 	@$(python) -m offchain.chain.compile --evm-version paris
 	@$(python) scripts/run_tests.py --long
+
+guards: compile ## takes out each guard of a contract and runs the tests that must notice; CONTRACTS="A B" names contracts
+	@$(python) scripts/check_guards.py $(CONTRACTS)
 
 bench: compile ## benchmarks into benchmarks/results
 	@for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; echo "$$script"; $(python) "$$script"; done

@@ -1,15 +1,19 @@
-"""Hypothesis profiles: `default` is bounded and says the same each time, `long` searches on. MQTT brokers there are."""
+"""Hypothesis profiles: `default` is bounded and says the same each time, `long` searches on; `first-failure` is for who
+only wants to know whether a test fails. MQTT brokers there are."""
 
 import warnings
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.utils.broker import describe_brokers, mosquitto
 
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=50, stateful_step_count=20, derandomize=True, **COMMON)
 settings.register_profile("long", max_examples=1000, stateful_step_count=60, **COMMON)
+settings.register_profile(
+    "first-failure", settings.get_profile("default"), phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
 settings.load_profile("default")
 
 

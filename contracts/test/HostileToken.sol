@@ -2,13 +2,18 @@
 pragma solidity ^0.8.24;
 
 /// @title Test double: an ERC-20 that misbehaves as told
-/// @notice Any number of decimals, a fee on transfer, no return value, a call back to anybody in the middle of a transfer.
+/// @notice Any number of decimals, a fee on transfer, no return value, a call back to anybody in the middle of a transfer,
+/// no transfer at all.
 contract HostileToken {
+    error TransfersStopped();
+
     uint8 public immutable decimals;
     /// Taken from what arrives, basis points.
     uint256 public immutable feeBps;
     /// Returns nothing from transfers, as some old tokens do.
     bool public immutable silent;
+    /// No transfer goes through, as while an issuer has paused its token.
+    bool public stopped;
 
     mapping(address => uint256) public balanceOf;
     mapping(address => mapping(address => uint256)) public allowance;
@@ -37,6 +42,10 @@ contract HostileToken {
         _callback = data;
     }
 
+    function setStopped(bool stopped_) external {
+        stopped = stopped_;
+    }
+
     function approve(address spender, uint256 amount) external returns (bool) {
         allowance[msg.sender][spender] = amount;
         return true;
@@ -52,6 +61,7 @@ contract HostileToken {
     }
 
     function _transfer(address from, address to, uint256 amount) private returns (bool) {
+        if (stopped) revert TransfersStopped();
         if (_calledBack != address(0)) {
             (bool ok, bytes memory answer) = _calledBack.call(_callback);
             if (!ok) {

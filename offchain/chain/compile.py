@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ MAX_DEPLOYED_BYTES = 24_576
 
 ARTIFACTS = ROOT / "offchain" / "chain" / "artifacts"
 SOURCE_FOLDERS = ("contracts", "interfaces")
+OUTPUTS = ["abi", "evm.bytecode.object", "evm.bytecode.linkReferences", "evm.deployedBytecode.object"]
 
 
 class CompileError(ChainError):
@@ -81,18 +83,7 @@ def compile_contracts(
     CompileError
         A source does not compile, or two contracts share a name.
     """
-    outputs = ["abi", "evm.bytecode.object", "evm.bytecode.linkReferences", "evm.deployedBytecode.object"]
-    settings = {
-        "evmVersion": evm_version,
-        "optimizer": {"enabled": True, "runs": runs},
-        "remappings": REMAPPINGS,
-        "outputSelection": {path: {"*": outputs} for path in sources},
-    }
-    standard_input = {
-        "language": "Solidity",
-        "sources": {path: {"content": content} for path, content in sources.items()},
-        "settings": settings,
-    }
+    standard_input = standard_json(sources, evm_version=evm_version, runs=runs)
     try:
         run = subprocess.run(
             [ROOT / "scripts" / "solc-npm", "--standard-json"],
@@ -108,12 +99,44 @@ def compile_contracts(
         raise ChainError(f"compiler ended with {run.returncode}: {reason}", hint=SETUP_HINT)
     output = json.loads(run.stdout)
 
+    digest = source_hash(sources, evm_version, runs, root)
+    compiler = {"solc": SOLC_VERSION, "evmVersion": evm_version, "optimizerRuns": runs}
+    artifacts = artifacts_of(output, sources, sourceHash=digest, compiler=compiler)
     messages = output.get("errors", [])
-    errors = [_one_line(m, sources) for m in messages if m["severity"] == "error"]
+    return artifacts, [_one_line(m, sources) for m in messages if m.get("sourceLocation", {}).get("file") in sources]
+
+
+def standard_json(
+    sources: dict[str, str],
+    selected: Iterable[str] | None = None,
+    *,
+    evm_version: str = EVM_VERSION,
+    runs: int = OPTIMIZER_RUNS,
+) -> dict[str, Any]:
+    """Input of the compiler; ``selected`` names the sources whose contracts are wanted, all if left out."""
+    return {
+        "language": "Solidity",
+        "sources": {path: {"content": content} for path, content in sources.items()},
+        "settings": {
+            "evmVersion": evm_version,
+            "optimizer": {"enabled": True, "runs": runs},
+            "remappings": REMAPPINGS,
+            "outputSelection": {path: {"*": OUTPUTS} for path in (sources if selected is None else selected)},
+        },
+    }
+
+
+def artifacts_of(output: dict[str, Any], sources: dict[str, str], **about: Any) -> dict[str, dict[str, Any]]:
+    """Artifact by contract name from the compiler's output, each with what is said ``about`` all of them.
+
+    Raises
+    ------
+    CompileError
+        A source does not compile, or two contracts share a name.
+    """
+    errors = [_one_line(m, sources) for m in output.get("errors", []) if m["severity"] == "error"]
     if errors:
         raise CompileError(errors)
-    compiler = {"solc": SOLC_VERSION, "evmVersion": evm_version, "optimizerRuns": runs}
-    digest = source_hash(sources, evm_version, runs, root)
     artifacts: dict[str, dict[str, Any]] = {}
     origin: dict[str, str] = {}
     for path, contracts in output.get("contracts", {}).items():
@@ -128,10 +151,9 @@ def compile_contracts(
                 "bytecode": "0x" + bytecode["object"],
                 "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
                 "linkReferences": bytecode["linkReferences"],
-                "sourceHash": digest,
-                "compiler": compiler,
+                **about,
             }
-    return artifacts, [_one_line(m, sources) for m in messages if m.get("sourceLocation", {}).get("file") in sources]
+    return artifacts
 
 
 def _one_line(message: dict[str, Any], sources: dict[str, str]) -> str:

@@ -118,15 +118,20 @@ class SettlingWorld(MarketWorld):
             for (trader, day), proof in zip(days.items(), tree.proofs(), strict=True)
         }
 
-    def commit_forecast(self, session: OpenSession, net_wh: dict[Trader, Sequence[int]]) -> dict[Trader, dict]:
-        """Commits forecasts of the session's ISPs; ``ITradingRules.Forecast`` by trader."""
-        count = len(next(iter(net_wh.values())))
+    def commit_forecast(
+        self, session: OpenSession, net_wh: dict[Trader, Sequence[int]], *, kind=FORECAST, late=0, count=None
+    ) -> dict[Trader, dict]:
+        """Commits forecasts from the session's first ISP on, or ``late`` ISPs after.
+
+        Gives ``ITradingRules.Forecast`` by trader.
+        ``count`` is what is said of their length [ISP], that of the first if left out.
+        """
+        first_isp = session.first_isp + late
+        count = count or len(next(iter(net_wh.values())))
         packed = {trader: pack_baseline(values) for trader, values in net_wh.items()}
-        tree = MerkleTree(
-            [baseline_leaf(meter_of(t), session.first_isp, count, values_hash(p)) for t, p in packed.items()]
-        )
+        tree = MerkleTree([baseline_leaf(meter_of(t), first_isp, count, values_hash(p)) for t, p in packed.items()])
         commitment_id = self.commitments.commit(
-            *(FORECAST, keccak(b"scope"), keccak(b"method"), session.first_isp, count),
+            *(kind, keccak(b"scope"), keccak(b"method"), first_isp, count),
             *(tree.root, len(packed), self.evm.now, keccak(b"data")),
             sender=self.forecaster.address,
         )

@@ -156,6 +156,10 @@ def test_register_refuses_what_is_no_trade_of_members(pooling, pool, parties, tr
     pooling.participants.setStatus(buyer.address, 2, b"\0" * 32, sender=pooling.registrar.address)
     with reverts("MissingRole", buyer.address, 4, 2):
         pool.register(trade)
+    pooling.participants.setStatus(buyer.address, 1, b"\0" * 32, sender=pooling.registrar.address)
+    pooling.participants.setStatus(seller.address, 2, b"\0" * 32, sender=pooling.registrar.address)
+    with reverts("MissingRole", seller.address, 4, 2):
+        pool.register(trade)
     pooling.trades.pause(sender=pooling.admin.address)
     with reverts("EnforcedPause"):
         pool.register(trade)

@@ -65,6 +65,14 @@ def test_issue_refuses_a_second_time(settling, pool):
         settling.certificates.issue(session.id, buyer.connection, bundles[buyer])
 
 
+def test_issue_refuses_while_paused(settling, pool):
+    session, bundles = pool
+    buyer = settling.traders[2]
+    settling.certificates.pause(sender=settling.admin.address)
+    with reverts("EnforcedPause"):
+        settling.certificates.issue(session.id, buyer.connection, bundles[buyer])
+
+
 def test_issue_refuses_a_bundle_that_bought_nothing(settling, pool):
     session, bundles = pool
     seller = settling.traders[0]

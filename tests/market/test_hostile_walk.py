@@ -1,10 +1,14 @@
 """
 A session under people who do what they like, when they like
-├── INV-P1: balances + pot never change in sum
-├── INV-P2: the pot is what the reference owes, until the first claim; afterwards at least what is held
+├── INV-P1: balances + pot are what was deposited and not withdrawn
+├── INV-P2: the pot is what the reference owes, until it is closed
 ├── INV-P3: every refusal is the one that the time and the state predict
-├── INV-P4: wherever the walk ends, anybody can wind the session up, all paused, and nothing is left in the pot
-└── time stands at, before and after each deadline; the market may be paused; old signatures come back
+├── INV-P4: wherever the walk ends, anybody can wind the session up, all contracts paused and the token stopped; nothing
+│   is left in the pot, and once the token goes on everybody withdraws everything
+├── every contract may be paused and the token stopped, at any time
+├── time stands at, before and after each deadline, that of a signature too
+├── relayers bring signatures late, again, several at once, or never: what they omit the trader places without them
+└── traders take all their money out, reject all that is matched, and bring an old rejection back
 """
 
 from collections import Counter
@@ -22,12 +26,34 @@ from hypothesis.stateful import (
 )
 
 from offchain.chain.errors import ContractRevertedError
-from tests.market.world import BUY, SELL, TERMS, bundle_of
+from tests.market.world import BUY, FAR_FUTURE, FUNDS, SELL, TERMS, MarketWorld, bundle_of
 from tests.reference.energy_market import BundleOrder, SessionReference
 
 ROW = st.tuples(st.integers(0, 1), st.sampled_from([BUY, SELL]), st.sampled_from([8, 10, 12]), st.integers(10, 90))
 ROWS = st.lists(ROW, max_size=3)
 WHO = st.integers(0, 2)
+STOPPABLE = ("market", "house", "sessions", "participants", "grid", "producers")
+DEADLINES = ("gate_closure", "accept_by")
+BOUNDARIES = (-1, 0, 1)
+
+
+class StoppableWorld(MarketWorld):
+    """Its token can be stopped; traders may bring back what they took out."""
+
+    def __init__(self):
+        super().__init__()
+        for trader in self.traders:
+            self.token.approve(self.house.address, 1_000 * FUNDS, sender=trader.address)
+
+    def issue_token(self):
+        token = self.evm.deploy("HostileToken", 6, 0, False, sender=self.admin.address)
+        token.mint(self.admin.address, 1_000 * FUNDS)
+        return token
+
+
+@pytest.fixture(scope="module")
+def stoppable():
+    return StoppableWorld()
 
 
 def make_machine(world, seen: Counter):
@@ -40,8 +66,9 @@ def make_machine(world, seen: Counter):
             self.reference = SessionReference(TERMS)
             self.rows = {trader: [] for trader in world.traders[:3]}
             self.sequence = dict.fromkeys(self.rows, 0)
-            self.signed, self.provisional = [], False
-            self.paused = self.finalised = self.closed = False
+            self.signed, self.used_rejections, self.provisional = [], [], False
+            self.stopped, self.paused = False, set()
+            self.finalised = self.closed = False
             self.claimed, self.settled = set(), set()
             self.total = world.house.totalHeld()
 
@@ -49,18 +76,24 @@ def make_machine(world, seen: Counter):
             sold=st.integers(10, 90),
             bought=st.integers(10, 90),
             third=ROWS,
-            start=st.sampled_from(["open", "open", "accept", "final"]),
+            start=st.sampled_from(["open", "signed", "accept", "final", "settled"]),
         )
         def begin_with_a_match(self, sold, bought, third, start):
             """Left to chance, hardly a walk would trade before a gate closes."""
             for who, rows in enumerate([[(0, SELL, 8, sold)], [(0, BUY, 12, bought)], third]):
                 if rows:
                     self.submit(who, rows)
-            if start == "accept":
-                self.go_to("gate_closure", 1)
-            elif start == "final":
-                self.go_to("accept_by", 1)
+            if start == "signed":
+                for who in (0, 1, 2):
+                    self.sign_and_keep_back(who, third, None)
+            elif start == "accept":
+                world.evm.now = self.session.times.gate_closure + 1
+                self.clear(2**256 - 1, 1)
+            elif start in ("final", "settled"):
+                world.evm.now = self.session.times.accept_by + 1
                 self.finalise()
+                for who in (0, 1, 2) if start == "settled" else ():
+                    self.settle(who)
 
         def teardown(self):
             try:
@@ -70,9 +103,9 @@ def make_machine(world, seen: Counter):
 
         def wind_up(self) -> None:
             """INV-P4."""
-            if not self.paused:
-                world.market.pause(sender=world.admin.address)
-            world.house.pause(sender=world.admin.address)
+            for name in set(STOPPABLE) - self.paused:
+                getattr(world, name).pause(sender=world.admin.address)
+            world.token.setStopped(True)
             if not self.finalised:
                 world.evm.now = max(world.evm.now, self.session.times.accept_by + 1)
                 assert self.session.clear()
@@ -85,6 +118,11 @@ def make_machine(world, seen: Counter):
                 self.session.market.closeSession(self.session.id)
             assert self.session.pot == 0
             self.inv_p1_money_is_conserved()
+            world.token.setStopped(False)
+            for trader in (*world.traders, world.operator):
+                if balance := world.house.balanceOf(trader.address):
+                    world.house.withdraw(trader.address, balance, sender=trader.address)
+            assert world.house.totalHeld() == 0
 
         # -------------------------------------------------- helpers
 
@@ -99,6 +137,10 @@ def make_machine(world, seen: Counter):
 
         def expect(self, error: str | None, call) -> bool:
             """Calls; says whether it went through, as ``error`` predicts."""
+            for deadline in DEADLINES:
+                offset = world.evm.now - getattr(self.session.times, deadline)
+                if offset in BOUNDARIES:
+                    seen[f"{deadline} {offset:+}"] += 1
             try:
                 call()
             except ContractRevertedError as refused:
@@ -116,14 +158,22 @@ def make_machine(world, seen: Counter):
         def trading(self) -> bool:
             return world.evm.now <= self.session.times.gate_closure
 
-        def refusal_of_orders(self, trader, rows, sequence=None) -> str | None:
-            if sequence is not None and sequence != self.sequence[trader]:
-                return "InvalidSignature"
+        def refusal_of_orders(self, trader, rows) -> str | None:
             if not self.trading:
                 return "GateClosed"
-            if rows and self.paused:
+            if rows and "market" in self.paused:
                 return "EnforcedPause"
-            return "NothingToChange" if rows == self.rows[trader] else None
+            if rows == self.rows[trader]:
+                return "NothingToChange"
+            escrow, freed = (self.reference.escrow(self.orders(r)) for r in (rows, self.rows[trader]))
+            if escrow > freed and "house" in self.paused:
+                return "EnforcedPause"
+            return "InsufficientBalance" if escrow - freed > world.house.balanceOf(trader.address) else None
+
+        def refusal_of_signed(self, trader, rows, sequence, deadline) -> str | None:
+            if world.evm.now > deadline:
+                return "SignatureExpired"
+            return "InvalidSignature" if sequence != self.sequence[trader] else self.refusal_of_orders(trader, rows)
 
         # -------------------------------------------------- orders
 
@@ -132,36 +182,102 @@ def make_machine(world, seen: Counter):
             trader, before = self.trader(who), self.packed(self.trader(who))
             error = self.refusal_of_orders(trader, rows)
             if self.expect(error, lambda: self.session.submit(trader, bundle_of(*rows), before)):
+                held_back = any(t is trader and kept == self.sequence[t] for t, _, kept, _, _ in self.signed)
+                seen["placed what a relayer omitted"] += held_back
                 self.placed(trader, rows)
+            else:
+                seen[f"submitted in vain: {error}"] += 1
 
-        @rule(who=WHO, rows=ROWS)
-        def sign_and_keep_back(self, who, rows):
+        @rule(who=WHO, rows=ROWS, deadline=st.sampled_from([None, None, -1, 0]))
+        def sign_and_keep_back(self, who, rows, deadline):
             trader = self.trader(who)
-            message = self.session.signed(trader, bundle_of(*rows), self.packed(trader))
-            self.signed.append((trader, rows, self.sequence[trader], message))
+            until = FAR_FUTURE if deadline is None else self.session.times.gate_closure + deadline
+            message = self.session.signed(trader, bundle_of(*rows), self.packed(trader), deadline=until)
+            self.signed.append((trader, rows, self.sequence[trader], until, message))
 
         @precondition(lambda self: self.signed)
         @rule(data=st.data())
         def relay_old_or_new(self, data):
-            trader, rows, sequence, message = data.draw(st.sampled_from(self.signed))
-            error = self.refusal_of_orders(trader, rows, sequence)
+            trader, rows, sequence, until, message = data.draw(st.sampled_from(self.signed))
+            error = self.refusal_of_signed(trader, rows, sequence, until)
             if self.expect(error, lambda: self.session.submit_signed(message)):
                 self.placed(trader, rows)
                 seen["relayed"] += 1
             else:
                 seen[f"relayed in vain: {error}"] += 1
 
+        @precondition(lambda self: len({trader for trader, *_ in self.signed}) > 1)
+        @rule(data=st.data())
+        def relay_of_two_all_or_nothing(self, data):
+            first = data.draw(st.sampled_from(self.signed))
+            second = data.draw(st.sampled_from([signed for signed in self.signed if signed[0] is not first[0]]))
+            refusals = [self.refusal_of_signed(*signed[:4]) for signed in (first, second)]
+            error = refusals[0] or refusals[1]
+            if self.expect(error, lambda: self.session.submit_signed(first[4], second[4])):
+                self.placed(*first[:2])
+                self.placed(*second[:2])
+                seen["relayed two"] += 1
+            elif refusals[0] is None:
+                seen["relayed two, the second in vain"] += 1
+
+        # -------------------------------------------------- money
+
+        @rule(who=WHO, everything=st.booleans())
+        def withdraw(self, who, everything):
+            trader = self.trader(who)
+            amount = world.house.balanceOf(trader.address) if everything else 1
+            error = "TransfersStopped" if self.stopped else None
+            if amount > world.house.balanceOf(trader.address):
+                error = "InsufficientBalance"
+            elif amount == 0:
+                error = "ZeroAmount"
+            if self.expect(error, lambda: world.house.withdraw(trader.address, amount, sender=trader.address)):
+                self.total -= amount
+                seen["withdrew while the clearing house was paused"] += "house" in self.paused
+            else:
+                seen[f"withdrew in vain: {error}"] += 1
+
+        @rule(who=WHO)
+        def deposit(self, who):
+            trader = self.trader(who)
+            amount = world.token.balanceOf(trader.address)
+            error = "TransfersStopped" if self.stopped else None if amount else "ZeroAmount"
+            if "house" in self.paused:
+                error = "EnforcedPause"
+            if self.expect(error, lambda: world.house.deposit(trader.address, amount, sender=trader.address)):
+                self.total += amount
+                seen["deposited"] += 1
+            else:
+                seen[f"deposited in vain: {error}"] += 1
+
         # -------------------------------------------------- time and stop
 
-        @rule(deadline=st.sampled_from(["gate_closure", "accept_by"]), offset=st.integers(-1, 1))
-        def go_to(self, deadline, offset):
-            world.evm.now = max(world.evm.now, getattr(self.session.times, deadline) + offset)
+        @rule(offset=st.sampled_from(BOUNDARIES))
+        def go_to_the_next_deadline(self, offset):
+            """Or a second further, as long as one is before us or near."""
+            moments = [getattr(self.session.times, deadline) + offset for deadline in DEADLINES]
+            world.evm.now = min((m for m in moments if m > world.evm.now), default=world.evm.now)
+
+        @rule(name=st.sampled_from([*STOPPABLE, "token"]))
+        def stop_or_go_on(self, name):
+            if name == "token":
+                self.stopped = not self.stopped
+                world.token.setStopped(self.stopped)
+                return
+            contract = getattr(world, name)
+            (contract.unpause if name in self.paused else contract.pause)(sender=world.admin.address)
+            self.paused ^= {name}
 
         @rule()
-        def stop_or_go_on(self):
-            function = world.market.unpause if self.paused else world.market.pause
-            function(sender=world.admin.address)
-            self.paused = not self.paused
+        def open_another(self):
+            """It is undone: the walk is about one session."""
+            arguments = TERMS.as_tuple(), self.session.first_isp
+            error = "EnforcedPause" if self.paused & {"sessions", "market", "house"} else None
+            if not self.trading and "sessions" not in self.paused:
+                error = "GatePassed"
+            with world.evm.rolled_back():
+                opened = self.expect(error, lambda: world.sessions.open(*arguments, sender=world.operator.address))
+            seen["opened another" if opened else f"opened another in vain: {error}"] += 1
 
         # -------------------------------------------------- clearing
 
@@ -180,9 +296,9 @@ def make_machine(world, seen: Counter):
             return done
 
         @precondition(lambda self: self.provisional)
-        @rule(who=WHO)
-        def reject_all_that_is_matched(self, who):
-            trader = self.trader(who)
+        @rule(who=WHO, relayed=st.booleans())
+        def reject_all_that_is_matched(self, who, relayed):
+            trader, call = self.trader(who), self.session.reject_signed if relayed else self.session.reject
             matched = {
                 i for i, order in enumerate(self.reference.bundles.get(trader.name, [])) if self.was_filled(order)
             }
@@ -191,11 +307,21 @@ def make_machine(world, seen: Counter):
             over = world.evm.now > self.session.times.accept_by
             error = "AcceptanceOver" if over else None
             bundle, bits = self.packed(trader), sum(1 << i for i in matched)
-            if self.expect(error, lambda: self.session.reject(trader, bundle, bits)):
+            if self.expect(error, lambda: call(trader, bundle, bits)):
                 self.reference.reject(trader.name, matched)
-                seen["rejected"] += 1
+                self.used_rejections.append((trader, bundle, bits, self.sequence[trader]))
                 self.rows[trader] = [row for i, row in enumerate(self.rows[trader]) if i not in matched]
                 self.sequence[trader] += 1
+                seen["rejected" if self.rows[trader] else "rejected all"] += 1
+            else:
+                seen["rejected in vain: AcceptanceOver"] += 1
+
+        @precondition(lambda self: self.used_rejections)
+        @rule(data=st.data())
+        def replay_a_rejection(self, data):
+            trader, bundle, bits, sequence = data.draw(st.sampled_from(self.used_rejections))
+            self.expect("InvalidSignature", lambda: self.session.reject_signed(trader, bundle, bits, sequence=sequence))
+            seen["rejection replayed"] += 1
 
         def was_filled(self, order) -> int:
             return self.reference.filled_wh(order)
@@ -287,25 +413,47 @@ def make_machine(world, seen: Counter):
 REACHED = {
     "claimed",
     "closed",
-    "rejected",
+    "deposited",
+    "deposited in vain: EnforcedPause",
+    "deposited in vain: TransfersStopped",
+    "opened another",
+    "opened another in vain: EnforcedPause",
+    "opened another in vain: GatePassed",
+    "placed what a relayer omitted",
+    "rejected all",
+    "rejected in vain: AcceptanceOver",
+    "rejection replayed",
     "relayed",
     "relayed in vain: GateClosed",
     "relayed in vain: InvalidSignature",
+    "relayed in vain: SignatureExpired",
+    "relayed two",
+    "relayed two, the second in vain",
     "settled",
     "settled in the end",
+    "submitted in vain: EnforcedPause",
+    "submitted in vain: GateClosed",
+    "submitted in vain: InsufficientBalance",
+    "withdrew in vain: TransfersStopped",
+    "withdrew while the clearing house was paused",
+    *(f"{deadline} {offset:+}" for deadline in DEADLINES for offset in BOUNDARIES),
 }
 
 
-def test_session_under_hostile_actors(deployed):
+def test_session_under_hostile_actors(stoppable):
     seen = Counter()
-    run_state_machine_as_test(lambda: make_machine(deployed, seen)(), settings=settings(stateful_step_count=40))
-    assert not REACHED - set(seen), f"no walk saw {sorted(REACHED - set(seen))}"
+    run_state_machine_as_test(
+        lambda: make_machine(stoppable, seen)(),
+        settings=settings(max_examples=max(120, settings().max_examples), stateful_step_count=40),
+    )
+    missed = {kind for kind in REACHED if not seen[kind]}
+    assert not missed, f"no walk saw {sorted(missed)}"
 
 
-def test_walk_notices_a_wrong_prediction(deployed):
-    machine = make_machine(deployed, Counter())()
+def test_walk_notices_a_wrong_prediction(stoppable):
+    machine = make_machine(stoppable, Counter())()
     with pytest.raises(AssertionError, match="did not come"):
-        machine.expect("GateClosed", lambda: machine.session.submit(deployed.traders[0], bundle_of((0, 0, 8, 50))))
+        machine.expect("GateClosed", lambda: machine.session.submit(stoppable.traders[0], bundle_of((0, 0, 8, 50))))
     # The bundle was placed and nobody settles it: the walk cannot be wound up.
     with pytest.raises(ContractRevertedError, match="BundlesOpen"):
         machine.teardown()

@@ -11,7 +11,7 @@ from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.orders import pack_bundle
 from offchain.market.terms import EnergyType
 from offchain.market.trading_rules import TradingRule
-from tests.market.settling import meter_of
+from tests.market.settling import FORECAST, meter_of
 from tests.market.world import BUY, SELL, SOLAR, Trader, bundle_of, price_tick
 from tests.utils.evm import CHAIN_ID, reverts
 
@@ -120,12 +120,25 @@ def test_register_refuses_an_old_number(settling):
         register(settling, trader, number=3)
 
 
+def test_register_refuses_a_connection_that_was_decommissioned_and_while_paused(settling):
+    trader = settling.traders[0]
+    with settling.evm.rolled_back():
+        settling.grid.decommissionConnection(trader.connection, sender=settling.dso.address)
+        with reverts("ConnectionUnknown", trader.connection):
+            register(settling, trader)
+    settling.rules.pause(sender=settling.admin.address)
+    with reverts("EnforcedPause"):
+        register(settling, trader)
+
+
 def test_revoke_ends_a_rule(settling, session):
     trader = settling.traders[0]
     rule = register(settling, trader)
     with reverts("NotOwnerOfRule", trader.connection, settling.outsider.address):
         settling.rules.revoke(trader.connection, sender=settling.outsider.address)
     settling.rules.revoke(trader.connection, sender=trader.address)
+    with reverts("RuleNotInForce", trader.connection, 1):
+        settling.rules.revoke(trader.connection, sender=trader.address)
     with reverts("RuleNotInForce", trader.connection, 1):
         place(settling, session, rule, bundle_of((0, BUY, AT, 100)))
     with reverts("RuleOutdated", trader.connection, 1, 1):
@@ -150,9 +163,24 @@ def test_place_refuses_another_agent_unless_anyone_may(settling, session):
 
 def test_place_refuses_a_rule_outside_its_time(settling, session):
     trader, now = settling.traders[0], settling.evm.now
-    rule = register(settling, trader, validFrom=now + 1)
-    with reverts("RuleNotValidNow", now + 1, UNTIL, now):
+    rule = register(settling, trader, validFrom=now + 1, validUntil=now + 1)
+    with reverts("RuleNotValidNow", now + 1, now + 1, now):
         place(settling, session, rule, bundle_of((0, BUY, AT, 100)))
+    settling.evm.now = now + 2
+    with reverts("RuleNotValidNow", now + 1, now + 1, now + 2):
+        place(settling, session, rule, bundle_of((0, BUY, AT, 100)))
+    settling.evm.now = now + 1
+    place(settling, session, rule, bundle_of((0, BUY, AT, 100)))
+
+
+def test_place_refuses_while_rules_are_paused_and_the_owner_goes_on(settling, session):
+    trader, bundle = settling.traders[0], bundle_of((0, BUY, AT, 100))
+    rule = register(settling, trader)
+    settling.rules.pause(sender=settling.admin.address)
+    with reverts("EnforcedPause"):
+        place(settling, session, rule, bundle)
+    session.submit(trader, bundle)
+    settling.rules.revoke(trader.connection, sender=trader.address)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +243,24 @@ def test_place_refuses_forecasts_of_others(settling, session):
         place(settling, session, rule, bundle, forecast=forecasts[other])
 
 
+def test_place_refuses_what_was_not_committed_as_a_forecast(settling, session):
+    trader = settling.traders[0]
+    rule = register(settling, trader)
+    for kind in range(FORECAST + 1, 4):
+        committed = settling.commit_forecast(session, {trader: FORECAST_WH}, kind=kind)[trader]
+        forecaster = settling.forecaster.address
+        with reverts("ForecastNotUsable", committed["commitmentId"], forecaster, forecaster):
+            place(settling, session, rule, bundle_of((0, BUY, AT, 100)), forecast=committed)
+
+
+def test_place_refuses_a_forecast_longer_than_what_was_said_of_it(settling, session):
+    trader = settling.traders[0]
+    rule = register(settling, trader)
+    forecast = settling.commit_forecast(session, {trader: FORECAST_WH}, count=6)[trader]
+    with reverts("ForecastMismatch", meter_of(trader), session.first_isp, 6):
+        place(settling, session, rule, bundle_of((0, BUY, AT, 100)), forecast=forecast)
+
+
 def test_place_refuses_a_forecast_that_was_not_committed(settling, session):
     trader = settling.traders[0]
     rule = register(settling, trader)
@@ -229,3 +275,6 @@ def test_place_refuses_a_forecast_that_does_not_hold_the_session(settling, sessi
     short = settling.commit_forecast(session, {trader: FORECAST_WH[:6]})[trader]
     with reverts("ForecastMismatch", meter_of(trader), session.first_isp, 6):
         place(settling, session, rule, bundle_of((0, BUY, AT, 100)), forecast=short)
+    late = settling.commit_forecast(session, {trader: FORECAST_WH}, late=1)[trader]
+    with reverts("ForecastMismatch", meter_of(trader), session.first_isp + 1, 8):
+        place(settling, session, rule, bundle_of((0, BUY, AT, 100)), forecast=late)

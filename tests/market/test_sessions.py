@@ -78,6 +78,8 @@ def test_open_refuses_when_grid_is_invalid(world, field, value):
     numbers = {"tick_count": TERMS.tick_count, "price_step": TERMS.price_step} | {field: value}
     with reverts("GridInvalid", numbers["tick_count"], numbers["price_step"], 8, TERMS.min_quantity_wh):
         world.sessions.open(tuple(fields), 2_000_100, sender=world.operator.address)
+    with reverts("GridInvalid", numbers["tick_count"], numbers["price_step"], 8, TERMS.min_quantity_wh):
+        world.sessions.registerSchedule(tuple(fields), 2_000_100, 4, 3, 60, sender=world.operator.address)
 
 
 @pytest.mark.parametrize("late", [0, 1])
@@ -167,6 +169,9 @@ def test_registerSchedule_refuses_when_it_is_invalid(world, every, count):
         world.sessions.registerSchedule(TERMS.as_tuple(), FIRST, every, count, 60, sender=world.operator.address)
     with reverts("MissingRole", world.outsider.address, 6, 0):
         world.sessions.registerSchedule(TERMS.as_tuple(), FIRST, 4, 4, 60, sender=world.outsider.address)
+    world.sessions.pause(sender=world.admin.address)
+    with reverts("EnforcedPause"):
+        register(world)
 
 
 def test_cancelSchedule_opens_no_further_session_and_leaves_open_ones_alone(world):

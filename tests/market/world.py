@@ -100,7 +100,7 @@ class MarketWorld:
         self.authority = deploy("AccessGovernor", admin)
         self.participants = deploy("ParticipantRegistry", self.authority)
         self.grid = deploy("GridRegistry", self.authority, self.participants)
-        self.token = deploy("EnergyToken", admin, 1_000 * FUNDS)
+        self.token = self.issue_token()
         self.house = deploy("ClearingHouse", self.authority, self.token)
         self.producers = deploy("ProducerRegistry", self.authority, self.participants, self.grid)
         self.market = deploy("EnergyMarket", self.authority, self.participants, self.grid, self.producers, self.house)
@@ -115,6 +115,10 @@ class MarketWorld:
         ):
             host.setModule(module, True, sender=admin)
         self._enrol()
+
+    def issue_token(self):
+        """The money, all of it with the admin."""
+        return self.evm.deploy("EnergyToken", self.admin.address, 1_000 * FUNDS, sender=self.admin.address)
 
     def _enrol(self) -> None:
         admin = self.admin.address
