@@ -191,8 +191,18 @@ def test_joinSigned_lets_several_join_once(pooling, pool):
         *(t.address for t in pooling.traders[:2]),
         "0x" + "0" * 40,
     ]
-    with reverts("AlreadyMember", pool.id, pooling.traders[0].connection):
-        pooling.pool_relay.joinSigned(pool.id, joinings[:1])
+    pooling.pool_relay.joinSigned(pool.id, joinings[:1])
+    assert pooling.evm.events == []
+    assert pool.pot == TERMS.budget + 2 * DEPOSIT
+
+
+def test_joinSigned_passes_over_whom_somebody_else_brought_first(pooling, pool):
+    joinings = [pool.signed_joining(trader) for trader in pooling.traders[:3]]
+    pooling.pool_relay.joinSigned(pool.id, joinings[1:2], sender=pooling.outsider.address)
+    pooling.pool_relay.joinSigned(pool.id, joinings)
+    assert [name for name, _ in pooling.evm.events].count("MemberJoined") == 2
+    assert pool.state()["members"] == 3
+    assert pool.pot == TERMS.budget + 3 * DEPOSIT
 
 
 @pytest.mark.parametrize(
