@@ -31,6 +31,10 @@ class Mechanism(IntEnum):
     TICK_BOOK = 3
 
 
+MAX_TRADES = 64
+"""Registered trades of a connection in a pool, at most: a report brings all of them."""
+
+
 class MemberState(IntEnum):
     """``IPostDeliveryPool.MemberState``."""
 
