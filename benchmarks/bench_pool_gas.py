@@ -48,7 +48,7 @@ class Community(Market):
         start = self.day * SECONDS
         end = start + ISPS * SECONDS
         return PoolTerms(
-            *(mechanism, 300_000, 80_000, 0, 1_000, self.day, ISPS // period_count, period_count),
+            *(mechanism, 300_000, 80_000, 0, 0, 1_000, self.day, ISPS // period_count, period_count),
             *(start, end, end + 7 * 86_400, 10**6),
         )
 

@@ -61,6 +61,8 @@ interface IBilateralTrades {
     error NothingTraded();
     error NotMember(uint64 poolId, bytes32 connectionId);
     error NotGreenSeller(bytes32 connectionId);
+    /// @notice A report could not bring more in a block.
+    error TooManyTrades(bytes32 connectionId, uint256 limit);
     error TradeSignatureInvalid(bytes32 tradeId, address expected);
     /// @notice Not all registered trades of the connection were brought, or too many.
     error TradesMissing(bytes32 connectionId, uint256 brought, uint256 registered);
@@ -70,7 +72,8 @@ interface IBilateralTrades {
 
     /// @notice Registers a trade that both parties signed. Anyone may call.
     /// @dev Errors: {TradingOver}, {TradeExpired}, {TradeInState}, {SameConnection}, {QuantitiesLength}, {NothingTraded},
-    /// {NotMember}, `MissingRole`, {NotGreenSeller}, {TradeSignatureInvalid}, `InsufficientBalance`. Emits: {TradeRegistered}.
+    /// {NotMember}, `MissingRole`, {NotGreenSeller}, {TradeSignatureInvalid}, {TooManyTrades}, `InsufficientBalance`.
+    /// Emits: {TradeRegistered}.
     function register(
         Trade calldata trade,
         bytes calldata sellerSignature,

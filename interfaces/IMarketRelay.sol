@@ -22,7 +22,9 @@ interface IMarketRelay {
     error SignatureExpired(uint256 index, uint64 deadline, uint256 nowTs);
     error InvalidSignature(uint256 index, address signer);
 
-    /// @notice As `IEnergyMarket.submit` for bundles that their owners signed. Anyone may call; all or none.
+    /// @notice As `IEnergyMarket.submit` for bundles that their owners signed. Anyone may call; all or none. What stands
+    /// already, or is cancelled already, is passed over unchecked, so that nobody can stop the others by bringing one of
+    /// them first.
     /// @dev Errors: those of `submit`, {SignatureExpired}, {InvalidSignature}.
     function submitSigned(uint64 sessionId, SignedBundle[] calldata bundles) external;
 

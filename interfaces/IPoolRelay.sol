@@ -20,7 +20,8 @@ interface IPoolRelay {
     error SignatureExpired(uint256 index, uint64 deadline, uint256 nowTs);
     error InvalidSignature(uint256 index, address expected);
 
-    /// @notice Lets several owners join at once: all or none.
+    /// @notice Lets several owners join at once: all or none. Members are passed over unchecked, so that nobody can stop the
+    /// others by bringing one of them first.
     /// @dev Errors: {SignatureExpired}, {InvalidSignature} with the position in `joinings`, and those of
     /// `IPostDeliveryPool.join`.
     function joinSigned(uint64 poolId, SignedJoining[] calldata joinings) external;

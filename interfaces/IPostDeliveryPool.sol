@@ -18,7 +18,7 @@ pragma solidity ^0.8.24;
 ///
 /// **Position** of a member: per period a surplus (sold to the pool) or a demand (bought from it), never both, kept as
 /// the hash of a bundle of `TickBook` orders: 8 bytes for each period that is not zero. The pool knows sums per tick,
-/// not positions; mid-market rate and supply-demand ratio use a grid of one tick.
+/// not positions; all mechanisms but the tick book use a grid of one tick.
 ///
 /// **Prices.** b: retail price, at which the operator supplies what the pool lacks; s: feed-in price, at which it takes
 /// what is left, s' <= s what its budget suffices for; S, D: supply and demand of a period, M = min(S, D). With the
@@ -26,7 +26,8 @@ pragma solidity ^0.8.24;
 ///
 ///   price of buyers = up((M p + (D - M) b) / D)       price of sellers = down((M p + (S - M) s') / S)
 ///
-///   mid-market rate: p = (b + s) / 2. Source: Long, Wu, Zhang, Thomas, Cheng, Jenkins, "Peer-to-peer energy trading in a
+///   intermediate rate: p = w b + (1 - w) s, w = retailWeightBps / 10^4.
+///   mid-market rate: the same with w = 1/2, p = (b + s) / 2. Source: Long, Wu, Zhang, Thomas, Cheng, Jenkins, "Peer-to-peer energy trading in a
 ///     community microgrid", IEEE PES General Meeting 2017.
 ///   supply-demand ratio, f = s + compensation, R = S / D: p = b f / ((b - f) R + f) for R < 1, p = f for R >= 1.
 ///     Source: Liu, Yu, Wang, Li, Ma, Lei, "Energy-sharing model with price-based demand response for microgrids of
@@ -36,7 +37,7 @@ pragma solidity ^0.8.24;
 ///     at the margin as `TickBook` says; what is not matched is bought at b and sold at s'.
 ///
 /// Worked, b = 200,000, s = 80,000 uToken/kWh, S = 6,000, D = 10,000 Wh. Mid-market: p = 140,000, sellers 140,000, buyers
-/// 164,000. Ratio 0.6: p = 105,263.2, sellers 105,263, buyers 143,158.
+/// 164,000. Intermediate, w = 1/4: p = 110,000, sellers 110,000, buyers 146,000. Ratio 0.6: p = 105,263.2, sellers 105,263, buyers 143,158.
 ///
 /// **Money** of a member: net = down(sum of (sold * price - bought * price) / 1000), one rounding for all periods, against
 /// the member. payout = credit + net; the credit is its deposit and what its trades hold for it and brought it.
@@ -55,6 +56,7 @@ pragma solidity ^0.8.24;
 interface IPostDeliveryPool {
     enum Mechanism {
         MidMarketRate,
+        IntermediateRate,
         SupplyDemandRatio,
         TickBook
     }
@@ -73,6 +75,9 @@ interface IPostDeliveryPool {
         int32 retailPrice;
         /// At most `retailPrice`; below zero whoever feeds in pays. Members sell what is left at this price, or less.
         int32 feedInPrice;
+        /// Intermediate rate only: weight of the retail price in that of shared energy, the rest is that of the feed-in
+        /// price; at most 10^4.
+        uint16 retailWeightBps;
         /// Supply-demand ratio only: with the feed-in price the lowest price of shared energy, above zero, at most retail.
         uint32 compensation;
         /// Tick book only: step of the limit prices.
@@ -154,6 +159,7 @@ interface IPostDeliveryPool {
     error TimesInvalid(uint256 nowTs, uint40 joinBy, uint40 tradeBy, uint40 reportBy, uint256 start, uint256 end);
     /// @notice Not `feedInPrice <= retailPrice`, `0 < retailPrice`; of a ratio also `0 < feedInPrice + compensation <= retailPrice`.
     error PricesInvalid(int32 feedInPrice, uint32 compensation, int32 retailPrice);
+    error WeightInvalid(uint16 retailWeightBps, uint256 limit);
     error JoiningOver(uint64 poolId, uint256 joinBy, uint256 nowTs);
     error NotOwnerOf(bytes32 connectionId, address caller);
     error OutsideArea(bytes32 connectionId, bytes32 congestionPointId, bytes32 expected);
@@ -175,8 +181,8 @@ interface IPostDeliveryPool {
     error AlreadyClosed(uint64 poolId);
 
     /// @notice Opens a pool. Only a market operator, which becomes its operator; locks its budget.
-    /// @dev Errors: `MissingRole`, {TimesInvalid}, {PricesInvalid}, `GridInvalid`, `CongestionPointUnknown`,
-    /// `InsufficientBalance`. Emits: {PoolOpened}.
+    /// @dev Errors: `MissingRole`, {TimesInvalid}, {PricesInvalid}, {WeightInvalid}, `GridInvalid`,
+    /// `CongestionPointUnknown`, `InsufficientBalance`. Emits: {PoolOpened}.
     function open(Terms calldata terms) external returns (uint64 poolId);
 
     /// @notice Joins with a connection of the caller, an active prosumer. There is no way out before the settlement.

@@ -25,6 +25,9 @@ contract BilateralTrades is IBilateralTrades, Module, EIP712 {
     );
     bytes32 private constant CANCELLATION_TYPEHASH = keccak256("Cancellation(bytes32 tradeId)");
 
+    /// @dev Registered trades of a connection in a pool: a report brings and adds up all of them.
+    uint256 private constant MAX_TRADES = 64;
+
     IPostDeliveryPool private immutable _pool;
     IProducerRegistry private immutable _producers;
     IClearingHouse private immutable _clearingHouse;
@@ -69,8 +72,8 @@ contract BilateralTrades is IBilateralTrades, Module, EIP712 {
         (address seller, address buyer) = _requireSigned(trade, tradeId, tradeId, sellerSignature, buyerSignature);
         participants.requireRole(seller, IParticipantRegistry.Role.Prosumer);
         participants.requireRole(buyer, IParticipantRegistry.Role.Prosumer);
-        ++countOf[trade.poolId][trade.sellerConnectionId];
-        ++countOf[trade.poolId][trade.buyerConnectionId];
+        _count(trade.poolId, trade.sellerConnectionId);
+        _count(trade.poolId, trade.buyerConnectionId);
         Amounts memory amounts = _amounts(trade, terms);
         bytes32 lockId = _pool.potLockId(trade.poolId);
         _clearingHouse.lock(lockId, seller, amounts.sellerEscrow);
@@ -142,6 +145,10 @@ contract BilateralTrades is IBilateralTrades, Module, EIP712 {
                     keccak256(trade.quantities)
                 )
             );
+    }
+
+    function _count(uint64 poolId, bytes32 connectionId) private {
+        if (++countOf[poolId][connectionId] > MAX_TRADES) revert TooManyTrades(connectionId, MAX_TRADES);
     }
 
     function _amounts(

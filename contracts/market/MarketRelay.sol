@@ -29,13 +29,15 @@ contract MarketRelay is IMarketRelay, EIP712 {
     function submitSigned(uint64 sessionId, SignedBundle[] calldata bundles) external {
         for (uint256 i = 0; i < bundles.length; ++i) {
             SignedBundle calldata signed = bundles[i];
+            IEnergyMarket.BundleState memory state = _market.bundleOf(sessionId, signed.connectionId);
+            if (_isInPlace(state, signed.bundle)) continue;
             if (block.timestamp > signed.deadline) revert SignatureExpired(i, signed.deadline, block.timestamp);
             bytes32 structHash = keccak256(
                 abi.encode(
                     BUNDLE_TYPEHASH,
                     sessionId,
                     signed.connectionId,
-                    _market.bundleOf(sessionId, signed.connectionId).sequence,
+                    state.sequence,
                     keccak256(signed.bundle),
                     signed.deadline
                 )
@@ -57,6 +59,12 @@ contract MarketRelay is IMarketRelay, EIP712 {
         bytes32 structHash = keccak256(abi.encode(REJECTION_TYPEHASH, sessionId, connectionId, sequence, positions));
         _requireSigned(0, connectionId, structHash, signature);
         _market.rejectFor(sessionId, connectionId, bundle, positions);
+    }
+
+    /// Whether a bundle stands already, or was cancelled: there is nothing to bring.
+    function _isInPlace(IEnergyMarket.BundleState memory state, bytes calldata bundle) private pure returns (bool) {
+        if (bundle.length == 0) return state.sequence != 0 && !state.placed;
+        return state.placed && state.hash == bytes25(keccak256(bundle));
     }
 
     function _requireSigned(

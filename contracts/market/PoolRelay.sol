@@ -26,6 +26,7 @@ contract PoolRelay is IPoolRelay, EIP712 {
     function joinSigned(uint64 poolId, SignedJoining[] calldata joinings) external {
         for (uint256 i = 0; i < joinings.length; ++i) {
             SignedJoining calldata signed = joinings[i];
+            if (_isMember(poolId, signed.connectionId)) continue;
             if (block.timestamp > signed.deadline) revert SignatureExpired(i, signed.deadline, block.timestamp);
             (address owner, ) = _grid.ownerOf(signed.connectionId);
             bytes32 structHash = keccak256(
@@ -44,5 +45,9 @@ contract PoolRelay is IPoolRelay, EIP712 {
             }
             _pool.joinFor(poolId, signed.connectionId, signed.deposit, signed.buyTick, signed.sellTick);
         }
+    }
+
+    function _isMember(uint64 poolId, bytes32 connectionId) private view returns (bool) {
+        return _pool.memberOf(poolId, connectionId).state != IPostDeliveryPool.MemberState.None;
     }
 }

@@ -55,6 +55,9 @@ contract PostDeliveryPool is IPostDeliveryPool, Module {
             terms.feedInPrice > terms.retailPrice ||
             (ratio && (lowest <= 0 || lowest > terms.retailPrice))
         ) revert PricesInvalid(terms.feedInPrice, terms.compensation, terms.retailPrice);
+        if (terms.mechanism == Mechanism.IntermediateRate && terms.retailWeightBps > Money.BPS) {
+            revert WeightInvalid(terms.retailWeightBps, Money.BPS);
+        }
         bytes32 area = terms.congestionPointId;
         if (area != 0 && !_grid.congestionPoint(area).active) revert IGridRegistry.CongestionPointUnknown(area);
         poolId = ++_lastPoolId;
@@ -68,7 +71,7 @@ contract PostDeliveryPool is IPostDeliveryPool, Module {
 
     function _requireTimes(Terms calldata terms) private view {
         uint256 start = terms.firstIsp * SECONDS_PER_ISP;
-        uint256 end = _deliveryEnd(terms);
+        uint256 end = _deliveryEnd(terms.firstIsp, terms.ispsPerPeriod, terms.periodCount);
         if (
             block.timestamp > terms.joinBy ||
             terms.joinBy > start ||
@@ -155,7 +158,8 @@ contract PostDeliveryPool is IPostDeliveryPool, Module {
     function record(uint64 poolId, bytes32 connectionId, bytes calldata position, uint256 credit) external onlyModule {
         Member storage member = _inState(poolId, connectionId, MemberState.Joined);
         Terms storage terms = _terms[poolId];
-        uint256 from = Math.max(_deliveryEnd(terms), uint256(terms.tradeBy) + 1);
+        uint256 end = _deliveryEnd(terms.firstIsp, terms.ispsPerPeriod, terms.periodCount);
+        uint256 from = Math.max(end, uint256(terms.tradeBy) + 1);
         if (block.timestamp < from) revert ReportsNotOpen(poolId, from, block.timestamp);
         if (block.timestamp > terms.reportBy) revert ReportsOver(poolId, terms.reportBy, block.timestamp);
         member.state = MemberState.Reported;
@@ -263,8 +267,10 @@ contract PostDeliveryPool is IPostDeliveryPool, Module {
     ) private pure returns (int256 buyPrice, int256 sellPrice) {
         int256 retail = terms.retailPrice;
         // Price of shared energy as a fraction.
-        int256 numerator = retail + terms.feedInPrice;
-        int256 denominator = 2;
+        int256 denominator = int256(Money.BPS);
+        int256 weight = denominator / 2;
+        if (terms.mechanism == Mechanism.IntermediateRate) weight = int256(uint256(terms.retailWeightBps));
+        int256 numerator = weight * retail + (denominator - weight) * terms.feedInPrice;
         if (terms.mechanism == Mechanism.SupplyDemandRatio) {
             (numerator, denominator) = (int256(terms.feedInPrice) + int256(uint256(terms.compensation)), 1);
             if (supplyWh < demandWh) {
@@ -438,7 +444,8 @@ contract PostDeliveryPool is IPostDeliveryPool, Module {
         if (state.priced) revert AlreadyPriced(poolId);
     }
 
-    function _deliveryEnd(Terms memory terms) private pure returns (uint256) {
-        return (terms.firstIsp + uint256(terms.ispsPerPeriod) * terms.periodCount) * SECONDS_PER_ISP;
+    /// Of the three fields and not of the terms, which would be copied to memory as a whole.
+    function _deliveryEnd(uint256 firstIsp, uint256 ispsPerPeriod, uint256 periodCount) private pure returns (uint256) {
+        return (firstIsp + ispsPerPeriod * periodCount) * SECONDS_PER_ISP;
     }
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from offchain.audit.market_verdicts import OPEN, Books, Order, clear, filled_wh
-from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
+from offchain.domain.units import BPS, WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass
 from offchain.market.pool import Mechanism, PoolTerms, Trade
 
@@ -123,11 +123,14 @@ def surplus_price(
 
 
 def shared_prices(terms: PoolTerms, surplus: int, demand_wh: int, supply_wh: int) -> tuple[int, int]:
-    """Prices of buyers and sellers [uToken/kWh] in a period of a mid-market or ratio pool."""
+    """Prices of buyers and sellers [uToken/kWh] in a period of a pool that is no tick book."""
     retail, feed_in = terms.retail_price, terms.feed_in_price
     shared = min(demand_wh, supply_wh)
     if terms.mechanism is Mechanism.MID_MARKET_RATE:
         above, below = retail + feed_in, 2
+    elif terms.mechanism is Mechanism.INTERMEDIATE_RATE:
+        weight = terms.retail_weight_bps
+        above, below = weight * retail + (BPS - weight) * feed_in, BPS
     elif supply_wh >= demand_wh:
         above, below = feed_in + terms.compensation, 1
     else:

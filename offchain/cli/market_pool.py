@@ -32,13 +32,15 @@ trade_app = typer.Typer(help="Bilateral trades between members of a pool.", no_a
 app.add_typer(trade_app, name="trade")
 
 SCHEMA = 1
-MECHANISMS = ("mid-market-rate", "supply-demand-ratio", "tick-book")
+MECHANISMS = ("mid-market-rate", "intermediate-rate", "supply-demand-ratio", "tick-book")
 PoolArgument = Annotated[int, typer.Argument(help="Number of the pool.", min=1)]
 TradeArgument = Annotated[Path, typer.Argument(help="File that `gridpact market pool trade sign` wrote.")]
 
 _TIMES = ("delivery", "join_by", "trade_by", "report_by")
 _NUMBERS = ("retail_price", "feed_in_price", "isps_per_period", "period_count", "budget")
-_OPTIONAL = {"compensation": 0, "price_step": 0, "congestion_point_id": ""}
+_PARAMETERS = ("retail_weight_bps", "compensation", "price_step")
+"""Of the mechanisms, in the order of the terms."""
+_OPTIONAL = {"retail_weight_bps": 5_000, "compensation": 0, "price_step": 0, "congestion_point_id": ""}
 _TRADE = ("pool", "seller", "buyer", "price", "type", "valid_until", "quantities_wh")
 
 
@@ -386,13 +388,13 @@ def _terms(path: Path) -> "PoolTerms":
     first_isp, off = divmod(times["delivery"], SECONDS_PER_ISP)
     if off:
         raise DomainError(f"terms {path}: delivery is not at a quarter hour")
-    for name in (*_NUMBERS, "compensation", "price_step"):
+    for name in (*_NUMBERS, *_PARAMETERS):
         if type(given[name]) is not int:
             raise DomainError(f"terms {path}: {name} is {given[name]!r}, not a whole number")
     area = given["congestion_point_id"]
     return PoolTerms(
         mechanism=Mechanism(MECHANISMS.index(given["mechanism"])),
-        **{name: given[name] for name in ("retail_price", "feed_in_price", "compensation", "price_step")},
+        **{name: given[name] for name in ("retail_price", "feed_in_price", *_PARAMETERS)},
         first_isp=first_isp,
         **{name: given[name] for name in ("isps_per_period", "period_count", "budget")},
         **{name: times[name] for name in ("join_by", "trade_by", "report_by")},

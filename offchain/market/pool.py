@@ -16,7 +16,7 @@ import numpy as np
 from offchain.domain.curves import pack_baseline, pack_quantities, unpack_quantities
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP
-from offchain.domain.units import WH_PER_KWH, cost_down, cost_up
+from offchain.domain.units import BPS, WH_PER_KWH, cost_down, cost_up
 from offchain.market.clearing import Clearing, ClearingClass, clear_orders, fills
 from offchain.market.orders import MAX_PERIODS, ORDER, PriceGrid, orders
 from offchain.market.terms import EnergyType, Span
@@ -26,8 +26,13 @@ class Mechanism(IntEnum):
     """``IPostDeliveryPool.Mechanism``: how shared energy is priced."""
 
     MID_MARKET_RATE = 0
-    SUPPLY_DEMAND_RATIO = 1
-    TICK_BOOK = 2
+    INTERMEDIATE_RATE = 1
+    SUPPLY_DEMAND_RATIO = 2
+    TICK_BOOK = 3
+
+
+MAX_TRADES = 64
+"""Registered trades of a connection in a pool, at most: a report brings all of them."""
 
 
 class MemberState(IntEnum):
@@ -46,6 +51,7 @@ class PoolTerms:
     mechanism: Mechanism
     retail_price: int
     feed_in_price: int
+    retail_weight_bps: int
     compensation: int
     price_step: int
     first_isp: int
@@ -67,6 +73,11 @@ class PoolTerms:
             raise DomainError(
                 f"feed-in price {self.feed_in_price}, retail price {self.retail_price} uToken/kWh",
                 hint="the retail price is above zero and not below the feed-in price",
+            )
+        if self.mechanism is Mechanism.INTERMEDIATE_RATE and not 0 <= self.retail_weight_bps <= BPS:
+            raise DomainError(
+                f"weight of the retail price {self.retail_weight_bps} basis points",
+                hint=f"retail_weight_bps is 0 to {BPS}",
             )
         lowest = self.feed_in_price + self.compensation
         if self.mechanism is Mechanism.SUPPLY_DEMAND_RATIO and not 0 < lowest <= self.retail_price:
@@ -300,10 +311,12 @@ class PoolPrices:
 
 
 def shared_prices(terms: PoolTerms, surplus_price: int, demand_wh: int, supply_wh: int) -> tuple[int, int]:
-    """Prices of buyers and sellers in a period of a mid-market or ratio pool [uToken/kWh]."""
+    """Prices of buyers and sellers in a period of a pool that is no tick book [uToken/kWh]."""
     retail, feed_in = terms.retail_price, terms.feed_in_price
     if terms.mechanism is Mechanism.MID_MARKET_RATE:
         price = Fraction(retail + feed_in, 2)
+    elif terms.mechanism is Mechanism.INTERMEDIATE_RATE:
+        price = feed_in + Fraction(terms.retail_weight_bps, BPS) * (retail - feed_in)
     else:
         price = Fraction(feed_in + terms.compensation)
         if supply_wh < demand_wh:

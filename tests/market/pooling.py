@@ -27,6 +27,7 @@ TERMS = PoolTerms(
     mechanism=Mechanism.MID_MARKET_RATE,
     retail_price=300_000,
     feed_in_price=81_000,
+    retail_weight_bps=0,
     compensation=0,
     price_step=1_000,
     first_isp=FIRST_ISP,

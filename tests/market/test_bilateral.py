@@ -1,7 +1,8 @@
 """
 Bilateral trades: what both signed, once, in time
 register → escrow of both, event, firm money (test_pool.py); replay, expiry, another chain or contract, wrong signer,
-    changed terms, outsiders, same connection, no quantity, green without a green producer, too little money, paused
+    changed terms, outsiders, same connection, no quantity, green without a green producer, too little money, paused,
+    more trades than a report can bring
 cancel → both signed, in time, returns all; never again registered
 positionOf → all trades, each once, none of others
 ERC-1271 → a contract wallet joins, trades and is paid
@@ -24,7 +25,7 @@ from offchain.chain.signatures import (
 )
 from offchain.domain.curves import pack_quantities
 from offchain.domain.units import cost_up
-from offchain.market.pool import Trade, trade_amounts
+from offchain.market.pool import MAX_TRADES, Trade, trade_amounts
 from offchain.market.terms import EnergyType
 from tests.market.pooling import DEPOSIT, TERMS, periods
 from tests.market.world import FAR_FUTURE, FUNDS, SOLAR
@@ -77,6 +78,23 @@ def test_register_refuses_a_replay(pool, trade):
     with reverts("TradeInState", pool.id_of(trade), REGISTERED):
         pool.register(trade)
     pool.register(replace(trade, salt=99))  # both want it twice
+
+
+def test_register_refuses_more_trades_than_a_report_can_bring(pooling, pool, parties):
+    """Otherwise two members could lock the operator's money for good with trades that no transaction can bring."""
+    third = pooling.traders[2]
+    pool.join(third)
+    trades = [pool.register(pool.trade(*parties, (1, 0, 0, 0))) for _ in range(MAX_TRADES)]
+    seller, buyer = parties
+    for pair, full in (((third, buyer), buyer), ((seller, third), seller)):
+        with reverts("TooManyTrades", full.connection, MAX_TRADES):
+            pool.register(pool.trade(*pair, (1, 0, 0, 0)))
+    assert pooling.trades.countOf(pool.id, third.connection) == 0
+    pool.cancel(trades[0])
+    pool.register(pool.trade(*parties, (1, 0, 0, 0), salt=MAX_TRADES))
+    pool.end_reports()
+    for party in parties:
+        pool.settle_unreported(party)
 
 
 @pytest.mark.parametrize("late", [0, 1])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from offchain.audit import pool_verdicts
 from offchain.domain.units import cost_down, cost_up
 from offchain.market.orders import orders, pack_bundle
 from offchain.market.pool import Mechanism, fix_prices, net_payment, shared_prices, unreported_debt
@@ -59,15 +60,22 @@ def test_shared_prices_are_those_of_the_papers(mechanism, compensation, demand, 
     ("mechanism", "expected"),
     [
         (Mechanism.MID_MARKET_RATE, [-656_000, -984_000, 420_000, 420_000]),
+        # A weight of one quarter: 0.25 * 200 + 0.75 * 80 = 110, buyers 0.6 * 110 + 0.4 * 200 = 146.
+        (Mechanism.INTERMEDIATE_RATE, [-584_000, -876_000, 330_000, 330_000]),
         (Mechanism.SUPPLY_DEMAND_RATIO, [-572_632, -858_948, 315_789, 315_789]),
     ],
 )
 def test_claim_pays_the_published_prices(pooling, mechanism, expected):
-    values = [(-w,) for w in BUYS] + [(w,) for w in SELLS]
-    _, paid, _ = run(
-        pooling, [(*v, 0, 0, 0) for v in values], mechanism=mechanism, retail_price=RETAIL, feed_in_price=FEED_IN
-    )
-    assert paid == expected
+    values = [(-w, 0, 0, 0) for w in BUYS] + [(w, 0, 0, 0) for w in SELLS]
+    terms = {"mechanism": mechanism, "retail_price": RETAIL, "feed_in_price": FEED_IN, "retail_weight_bps": 2_500}
+    assert run(pooling, values, **terms)[1] == expected
+
+
+def test_shared_price_of_the_ledger_with_a_weight_of_one_quarter():
+    """Part 1.5 of the ledger of requirements: 0.20 and 0.08 of the marginal pair, weight 0.25: 0.11."""
+    terms = replace(TERMS, mechanism=Mechanism.INTERMEDIATE_RATE, retail_price=RETAIL, feed_in_price=FEED_IN)
+    for weight, price in ((0, FEED_IN), (2_500, 110_000), (5_000, 140_000), (10_000, RETAIL)):
+        assert shared_prices(replace(terms, retail_weight_bps=weight), FEED_IN, 1_000, 1_000) == (price, price)
 
 
 def test_claim_pays_the_tick_book_of_the_requirements(pooling):
@@ -197,6 +205,7 @@ def terms_of_a_pool(draw):
         mechanism=mechanism,
         retail_price=retail,
         feed_in_price=feed_in,
+        retail_weight_bps=draw(st.integers(0, 10_000)),
         compensation=draw(st.integers(0, retail - feed_in)),
         price_step=draw(st.integers((retail - feed_in) // 4_095 + 1, 300_000)),
         budget=draw(st.sampled_from([0, 1_000, 100_000, 10**9])),
@@ -263,15 +272,17 @@ def sold_and_bought(pool, trader):
 
 
 @given(
-    mechanism=st.sampled_from([Mechanism.MID_MARKET_RATE, Mechanism.SUPPLY_DEMAND_RATIO]),
+    mechanism=st.sampled_from([m for m in Mechanism if m is not Mechanism.TICK_BOOK]),
     demand=st.integers(0, 2**63),
     supply=st.integers(0, 2**63),
     low=st.integers(1, 10**6),
     span=st.integers(0, 10**6),
+    weight=st.integers(0, 10_000),
 )
-def test_shared_prices_pay_out_no_more_than_comes_in(mechanism, demand, supply, low, span):
-    terms = replace(TERMS, mechanism=mechanism, feed_in_price=low, retail_price=low + span)
+def test_shared_prices_pay_out_no_more_than_comes_in(mechanism, demand, supply, low, span, weight):
+    terms = replace(TERMS, mechanism=mechanism, feed_in_price=low, retail_price=low + span, retail_weight_bps=weight)
     buyers, sellers = shared_prices(terms, low, demand, supply)
+    assert (buyers, sellers) == pool_verdicts.shared_prices(terms, low, demand, supply)
     assert low <= buyers <= low + span
     assert low <= sellers <= low + span
     shared = min(demand, supply)

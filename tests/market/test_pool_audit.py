@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from offchain.audit.rules import post_delivery_pool
 from offchain.market.pool import Mechanism
 from offchain.market.pool_replay import replay_pools
 from tests.market.audited import AuditedWorld
@@ -177,6 +178,12 @@ def test_audit_names_the_getter_that_differs(story, getter):
 
     found = story.audit(get=get).mismatches
     assert any(mismatch.where.startswith(getter) for mismatch in found), found[:5]
+
+
+def test_audit_names_a_trade_too_many(story, monkeypatch):
+    monkeypatch.setattr(post_delivery_pool, "MAX_TRADES", 1)
+    found = story.audit().mismatches
+    assert any("trades of a connection" in mismatch.what for mismatch in found), found[:5]
 
 
 def test_audit_names_the_report_behind_a_changed_metered_day(story):

@@ -48,14 +48,21 @@ def open_raw(pooling, *, sender=None, **changed):
     [
         {"retail_price": 0, "feed_in_price": 0},
         {"retail_price": 80_999},
-        {"mechanism": 1, "feed_in_price": 0},
-        {"mechanism": 1, "compensation": 300_000 - 81_000 + 1},
+        {"mechanism": Mechanism.SUPPLY_DEMAND_RATIO, "feed_in_price": 0},
+        {"mechanism": Mechanism.SUPPLY_DEMAND_RATIO, "compensation": 300_000 - 81_000 + 1},
     ],
 )
 def test_open_refuses_prices_out_of_bounds(pooling, changed):
     terms = {"feed_in_price": TERMS.feed_in_price, "compensation": 0, "retail_price": TERMS.retail_price} | changed
     with reverts("PricesInvalid", terms["feed_in_price"], terms["compensation"], terms["retail_price"]):
         open_raw(pooling, **changed)
+
+
+def test_open_refuses_a_weight_beyond_the_whole(pooling):
+    weighted = {"mechanism": Mechanism.INTERMEDIATE_RATE}
+    with reverts("WeightInvalid", 10_001, 10_000):
+        open_raw(pooling, **weighted, retail_weight_bps=10_001)
+    assert open_raw(pooling, **weighted, retail_weight_bps=10_000) == 1
 
 
 START, END = TERMS.delivery_start, TERMS.delivery_end
@@ -101,7 +108,7 @@ def test_open_ends_with_the_second_of_joining(pooling, late):
 @pytest.mark.parametrize(("step", "ticks"), [(0, 0), (1, 219_001), (53, 4_133)])
 def test_open_refuses_a_grid_of_too_many_ticks(pooling, step, ticks):
     with reverts("GridInvalid", ticks, step, 4, 1):
-        open_raw(pooling, mechanism=2, price_step=step)
+        open_raw(pooling, mechanism=Mechanism.TICK_BOOK, price_step=step)
 
 
 def test_open_refuses_when_there_is_no_period(pooling):
@@ -184,8 +191,18 @@ def test_joinSigned_lets_several_join_once(pooling, pool):
         *(t.address for t in pooling.traders[:2]),
         "0x" + "0" * 40,
     ]
-    with reverts("AlreadyMember", pool.id, pooling.traders[0].connection):
-        pooling.pool_relay.joinSigned(pool.id, joinings[:1])
+    pooling.pool_relay.joinSigned(pool.id, joinings[:1])
+    assert pooling.evm.events == []
+    assert pool.pot == TERMS.budget + 2 * DEPOSIT
+
+
+def test_joinSigned_passes_over_whom_somebody_else_brought_first(pooling, pool):
+    joinings = [pool.signed_joining(trader) for trader in pooling.traders[:3]]
+    pooling.pool_relay.joinSigned(pool.id, joinings[1:2], sender=pooling.outsider.address)
+    pooling.pool_relay.joinSigned(pool.id, joinings)
+    assert [name for name, _ in pooling.evm.events].count("MemberJoined") == 2
+    assert pool.state()["members"] == 3
+    assert pool.pot == TERMS.budget + 3 * DEPOSIT
 
 
 @pytest.mark.parametrize(

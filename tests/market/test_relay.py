@@ -2,6 +2,7 @@
 submitSigned
 ├── several traders → as if each had submitted
 ├── expired, by another, of another sequence (replay), of other orders or times → own error with its position
+├── somebody brought one of the bundles before → passed over, the others are placed
 ├── a relayer that omits → the trader goes to another one, or itself
 └── cancels when paused
 rejectSigned
@@ -37,13 +38,28 @@ def test_submitSigned_refuses_all_when_one_is_replayed(world, session):
     trader, other = world.traders[:2]
     once = session.signed(trader, BIDS)
     session.submit_signed(once)
+    session.submit(trader, b"", BIDS)
+    # Back to no orders: the old signature is still spent.
     with reverts("InvalidSignature", 1, trader.address):
         session.submit_signed(session.signed(other, MIXED), once)
     assert session.bundle(other)["sequence"] == 0
-    # Back to no orders: the old signature is still spent.
-    session.submit(trader, b"", BIDS)
-    with reverts("InvalidSignature", 0, trader.address):
-        session.submit_signed(once)
+
+
+def test_submitSigned_passes_over_what_somebody_else_brought_first(world, session):
+    """Whoever sees a relayer's transaction can bring one bundle of it before: the others must not be lost."""
+    trader, other, third = world.traders[:3]
+    standing = session.signed(third, BIDS)
+    session.submit_signed(standing)
+    relayed = [session.signed(trader, BIDS), session.signed(other, MIXED), session.signed(third, b"", BIDS)]
+    session.submit_signed(relayed[0], relayed[2])
+    session.submit_signed(*relayed)
+    assert [name for name, _ in world.evm.events].count("BundleSubmitted") == 1
+    assert [session.bundle(t)["sequence"] for t in (trader, other, third)] == [1, 1, 2]
+    assert world.house.balanceOf(trader.address) == FUNDS - escrow(BIDS)
+    assert world.house.balanceOf(third.address) == FUNDS
+    # What was cancelled does not come back.
+    with reverts("InvalidSignature", 0, third.address):
+        session.submit_signed(standing)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from offchain.audit.rules.energy_market import ANYWHERE, GREEN_CLASSES, left_of
 from offchain.chain.events import Event
 from offchain.domain.curves import pack_baseline
 from offchain.domain.errors import DomainError
-from offchain.market.pool import Mechanism, MemberState, Trade
+from offchain.market.pool import MAX_TRADES, Mechanism, MemberState, Trade
 from offchain.market.pool_replay import MemberRecord, PoolRecord, apply_pool_event, pool_terms_of, trade_id_of
 from offchain.market.replay import unpack_result
 from offchain.market.terms import EnergyType
@@ -90,6 +90,8 @@ def trade_registered(replay: Replay, event: Event) -> None:
     )
     for member in (seller, buyer):
         replay.require_role(TRADES, member.account, Role.PROSUMER, where)
+        count = len(pool.trades_of(member.connection_id)) + 1
+        replay.rule(TRADES, "trades of a connection", where, count <= MAX_TRADES, f"at most {MAX_TRADES}", count)
     replay.rule(TRADES, "parties of a trade", where, seller is not buyer, "two connections", "one")
     quantities = len(trade.quantities_wh), trade.energy_wh > 0
     replay.checks.equal(TRADES, "quantities of a trade", where, (pool.terms.period_count, True), quantities)

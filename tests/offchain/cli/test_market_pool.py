@@ -42,7 +42,12 @@ def test_terms_are_those_of_the_file(tmp_path):
     terms = _terms(write(tmp_path, TERMS))
     assert terms.mechanism is Mechanism.SUPPLY_DEMAND_RATIO
     assert (terms.first_isp, terms.join_by, terms.period_count) == (1_795_215_600 // 900, 1_795_212_000, 24)
-    assert (terms.compensation, terms.congestion_point_id) == (0, bytes(32))
+    assert (terms.retail_weight_bps, terms.compensation, terms.congestion_point_id) == (5_000, 0, bytes(32))
+
+
+def test_terms_name_the_intermediate_rate_with_its_weight(tmp_path):
+    terms = _terms(write(tmp_path, TERMS | {"mechanism": '"intermediate-rate"', "retail_weight_bps": 2_500}))
+    assert (terms.mechanism, terms.retail_weight_bps) == (Mechanism.INTERMEDIATE_RATE, 2_500)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,8 @@ def test_terms_are_those_of_the_file(tmp_path):
         ({"budgets": 1}, "unknown field budgets"),
         ({"retail_price": 0.3}, "retail_price is 0.3, not a whole number"),
         ({"retail_price": 1}, "feed-in price 80000, retail price 1"),
+        ({"mechanism": '"intermediate-rate"', "retail_weight_bps": 10_001}, "weight of the retail price 10001"),
+        ({"mechanism": '"intermediate-rate"', "retail_weight_bps": -1}, "weight of the retail price -1"),
         ({"feed_in_price": 0}, "lowest price of shared energy 0"),
         ({"join_by": '"tomorrow"'}, "join_by is no time with a zone"),
         ({"join_by": "2026-11-21T01:00:00+01:00"}, "joining until"),
