@@ -9,7 +9,7 @@ from offchain.chain.client import Chain
 from offchain.chain.contracts import Suite
 from offchain.chain.record import DeploymentRecord
 from offchain.chain.signers import sign_preimage
-from offchain.domain.errors import FlexError
+from offchain.domain.errors import ChainError, FlexError, TransientError
 from offchain.store import open_store
 from oracles.clock import SystemClock, unix
 from oracles.config import ConfigError, SiteConfig, load_site, meters_of
@@ -21,6 +21,7 @@ LOWEST_BALANCE_TRANSACTIONS = 100
 """A warning when the operator cannot pay for so many anchorings."""
 ANCHOR_GAS = 120_000
 LARGEST_CLOCK_ERROR_S = 60
+CLOCK_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,30 @@ def _clock(suite: Suite) -> list[Finding]:
     ok = behind_s > -LARGEST_CLOCK_ERROR_S
     text = f"the latest block is {behind_s} s old by the clock of this machine"
     return [Finding(ok, "clock", text, "" if ok else "set this machine's clock (NTP)")]
+
+
+def require_clock(site: SiteConfig) -> None:
+    """Refuse to begin with a clock that is behind the chain; when no node answers, nothing can be said.
+
+    Values of devices would be refused as from the future, and who was told that they arrived does not send them again.
+
+    Raises
+    ------
+    TransientError
+        It is behind.
+    """
+    config = site.chain
+    try:
+        timeout_s = min(config.timeout_s, CLOCK_TIMEOUT_S)
+        chain = Chain(config.urls(), expected_chain_id=config.chain_id, timeout=timeout_s)
+        behind_s = chain.block()["timestamp"] - unix(SystemClock())
+    except ChainError:
+        return
+    if behind_s > LARGEST_CLOCK_ERROR_S:
+        raise TransientError(
+            f"the clock of this machine is {behind_s} s behind the latest block",
+            hint="set it (NTP); nothing is collected until it is right",
+        )
 
 
 def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:

@@ -28,6 +28,7 @@ FUTURE_TOLERANCE_S = 60
 # What no device can mean, whatever its unit prefix: lowest, highest.
 _POSSIBLE = {
     Quantity.VOLTAGE: (0, 500_000),
+    Quantity.PHASE_ANGLE: (-360, 360),
     Quantity.FREQUENCY: (0, 100),
     Quantity.STATE_OF_CHARGE: (0, 100),
     Quantity.TEMPERATURE: (-90, 1_000),

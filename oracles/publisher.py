@@ -82,7 +82,7 @@ class Publisher:
         blocked: set[tuple[BatchKind, int]] = set()
         for item, batch in work:
             period = (batch.kind, batch.first_isp)
-            if period in blocked or item.next_attempt > now:
+            if period in blocked or not item.is_due(now, self._max_delay_s):
                 report.waiting += 1
                 blocked.add(period)
                 continue

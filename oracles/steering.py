@@ -166,7 +166,7 @@ class Steering:
             due = [
                 (item, get_command(connection, item.subject_id))
                 for item in open_items(connection, TOPIC)
-                if item.next_attempt <= now
+                if item.is_due(now, LONGEST_PAUSE_S)
             ]
         by_meter: defaultdict[bytes, list[tuple[OutboxItem, Command]]] = defaultdict(list)
         for item, command in due:

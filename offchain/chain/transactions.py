@@ -333,7 +333,8 @@ class TransactionQueue:
     def _push(self, transaction: QueuedTransaction, tried: list[Any], head: int) -> None:
         last = tried[-1]
         bumps = sum(attempt.nonce == transaction.nonce for attempt in tried) - 1
-        overdue = self._clock() - last.sent_at > self._bump_after_s * 2**bumps
+        # Sent in the future: the clock was wrong then, and how long it has waited is not known.
+        overdue = not 0 <= self._clock() - last.sent_at <= self._bump_after_s * 2**bumps
         if not overdue or head <= last.head or bumps >= MOST_BUMPS:
             # A node may have lost it, or a reorg taken it out; where it is known nothing happens.
             self._broadcast(transaction.id, SignedTransaction(self.signer.address, last.nonce, last.raw, last.tx_hash))

@@ -24,11 +24,13 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     import os
     import signal
 
+    from oracles.checks import require_clock
     from oracles.logs import configure_logs
     from oracles.site import Site
 
     site_config = _load(config)
     configure_logs(site_config.name, site_config.operation.log_level)
+    require_clock(site_config)
     site = Site(site_config)
 
     async def main() -> None:

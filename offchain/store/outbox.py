@@ -21,6 +21,10 @@ class OutboxItem(NamedTuple):
     last_error: str | None
     dead: bool
 
+    def is_due(self, now: int, longest_pause_s: int) -> bool:
+        """Whether to try it now [UTC s]; one that is put off for longer than ever was by a clock that was wrong."""
+        return not now < self.next_attempt <= now + longest_pause_s
+
 
 _COLUMNS = [outbox.c[name] for name in OutboxItem._fields]
 

@@ -64,6 +64,7 @@ _UNIT_CODES = {
     "KVT": "kV",
     "AMP": "A",
     "HTZ": "Hz",
+    "DD": "°",
     "P1": "%",
     "CEL": "°C",
     "MTS": "m/s",

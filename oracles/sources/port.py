@@ -73,7 +73,10 @@ class SignedEnergy(NamedTuple):
 
 
 class Quantity(StrEnum):
-    """What an observation says, with its unit; power is positive when it is taken from the grid or by the device."""
+    """What an observation says, with its unit; power is positive when it is taken from the grid or by the device.
+
+    The phase angle is the one by which the current lags behind the voltage, or that of a phasor.
+    """
 
     ACTIVE_POWER = "active_power_w"
     REACTIVE_POWER = "reactive_power_var"
@@ -84,6 +87,7 @@ class Quantity(StrEnum):
     SESSION_ENERGY = "session_energy_wh"
     VOLTAGE = "voltage_v"
     CURRENT = "current_a"
+    PHASE_ANGLE = "phase_angle_deg"
     FREQUENCY = "frequency_hz"
     STATE_OF_CHARGE = "state_of_charge_percent"
     RANGE = "range_km"

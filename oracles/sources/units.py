@@ -17,6 +17,7 @@ _PREFIXED = {
     Quantity.SESSION_ENERGY: ("Wh", "kM"),
     Quantity.VOLTAGE: ("V", "km"),
     Quantity.CURRENT: ("A", "km"),
+    Quantity.PHASE_ANGLE: ("°", ""),
     Quantity.FREQUENCY: ("Hz", "m"),
     Quantity.STATE_OF_CHARGE: ("%", ""),
     Quantity.RANGE: ("km", ""),

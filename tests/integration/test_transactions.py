@@ -146,6 +146,18 @@ def test_advance_raises_the_fee_and_the_rest_goes_on_when_a_transaction_is_stuck
     assert queue.by_hash(first) == replaced
 
 
+def test_advance_raises_the_fee_when_the_clock_was_a_month_ahead_at_the_sending(queue, chain, clock):
+    chain.request("evm_setAutomine", False)
+    sent = queue.submit("a", ping(1))
+    chain.request("anvil_setNextBlockBaseFeePerGas", hex(chain.block()["base_fee"] * 50))
+    mine(chain)
+    queue.advance()
+    assert queue.by_key("a").tx_hash == sent.tx_hash
+    clock.now -= 30 * 86_400
+    queue.advance()
+    assert queue.by_key("a").tx_hash != sent.tx_hash
+
+
 def test_advance_leaves_the_fee_alone_when_the_chain_stands_still(queue, chain, clock):
     chain.request("evm_setAutomine", False)
     sent = queue.submit("a", ping(1))

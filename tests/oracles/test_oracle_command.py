@@ -38,6 +38,7 @@ from offchain.domain.isp import MarketDay
 from offchain.store import open_store
 from offchain.store.devices import steps_of
 from offchain.store.readings import ReadingRow, insert_readings, readings_of_isp
+from oracles.checks import require_clock
 from oracles.clock import SimulatedClock, SystemClock
 from oracles.config import load_site
 from oracles.keys import SiteKeys, device_secret
@@ -295,6 +296,17 @@ def state_of(folder):
     """Steps that every device has taken."""
     with open_store(folder / "site.db") as store, store.read() as connection:
         return set.intersection(*({step.state for step in steps_of(connection, m)} for m in METER_IDS))
+
+
+def test_run_does_not_begin_when_the_clock_is_behind_the_chain(tmp_path):
+    with Anvil(timestamp=int(time.time()) + 3_600) as node:
+        write_site(tmp_path, [node.url])
+        command = [Path(sys.executable).with_name("gridpact"), "oracle", "run"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3
+        assert re.search(r"clock of this machine is 3\d\d\d s behind the latest block", done.stderr), done.stderr
+    require_clock(load(tmp_path))  # nobody answers: nothing can be said
 
 
 def test_suspend_and_resume_change_the_state_when_asked(registered):

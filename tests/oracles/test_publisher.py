@@ -10,6 +10,7 @@ from offchain.store.batches import BatchStatus, get_batch
 from offchain.store.outbox import dead_letters, open_items, revive
 from offchain.store.readings import ReadingRow, insert_readings
 from oracles.batching import Batcher, anchor_topic
+from oracles.clock import SimulatedClock
 from oracles.publisher import Publisher, PublishReport
 
 OPERATOR = "0x" + "22" * 20
@@ -140,6 +141,14 @@ def test_publish_waits_longer_each_time_up_to_a_limit(publisher, chain, store, b
         clock.advance_to(clock.now() + timedelta(seconds=pauses_s[-1]))
     assert pauses_s[0] <= 2
     assert all(150 <= pause_s <= 300 for pause_s in pauses_s[-3:])
+
+
+def test_publish_goes_on_when_the_clock_was_a_month_ahead_at_the_last_attempt(publisher, chain, store, batch, clock):
+    chain.error = TransientError("node unreachable")
+    ahead = Publisher(store, chain, SimulatedClock(clock.now() + timedelta(days=30)))
+    assert ahead.publish() == PublishReport(failed=1)
+    chain.error = None
+    assert publisher.publish() == PublishReport(sent=1)
 
 
 def test_publish_gives_up_when_chain_refuses(publisher, chain, store, batch, clock):

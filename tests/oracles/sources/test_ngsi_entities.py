@@ -32,14 +32,17 @@ def test_values_observe_attributes_in_the_unit_of_their_code(form):
             {"name": "P", "quantity": "active_power_w", "phase": 1},
             {"name": "U", "quantity": "voltage_v"},
             {"name": "state", "quantity": "status"},
+            {"name": "Phi", "quantity": "phase_angle_deg", "phase": 3},
             {"name": "absent", "quantity": "frequency_hz"},
         ]
     )
     shown = entity(form, P=Attribute(4.28, AT, "KWT"), U=Attribute("231.5", AT), state=Attribute("charging"))
+    shown |= entity(form, Phi=Attribute(-12.5, AT, "DD"))
     assert mapped.values(shown, NOW) == [
         Observation("meter", Quantity.ACTIVE_POWER, 1, 4280.0, STAMP, NOW),
         Observation("meter", Quantity.VOLTAGE, 0, 231.5, STAMP, NOW),
         Observation("meter", Quantity.STATUS, 0, DeviceStatus.CHARGING, NOW, NOW),
+        Observation("meter", Quantity.PHASE_ANGLE, 3, -12.5, STAMP, NOW),
     ]
 
 
