@@ -138,6 +138,9 @@ def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:
             ("MeteringLedger", "minimumBond", ()),
         ]
     )
+    register = (
+        "a registrar registers it (ParticipantRegistry.registerOrganisation, role 5) or reinstates it (setStatus)"
+    )
     fees = suite.chain.fees()
     needed = LOWEST_BALANCE_TRANSACTIONS * ANCHOR_GAS * fees.maximum
     balance = suite.chain.balance(address)
@@ -146,7 +149,7 @@ def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:
             has_role,
             "role",
             f"{address} {'is' if has_role else 'is not'} a meter operator in good standing",
-            "" if has_role else "a registrar registers it (ParticipantRegistry.registerOrganisation, role 5)",
+            "" if has_role else register,
         ),
         Finding(
             bond >= minimum,
