@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from offchain.chain.client import Chain
@@ -10,11 +10,12 @@ from offchain.chain.contracts import Suite
 from offchain.chain.record import DeploymentRecord
 from offchain.chain.signers import sign_preimage
 from offchain.domain.errors import ChainError, FlexError, TransientError
+from offchain.domain.isp import SECONDS_PER_ISP, isp_start
 from offchain.store import open_store
 from oracles.clock import SystemClock, unix
-from oracles.config import ConfigError, SiteConfig, load_site, meters_of
+from oracles.config import CHAIN_ID_FIELD, ConfigError, SiteConfig, load_site, meters_of
 from oracles.keys import SiteKeys, open_operator, too_open, try_signer
-from oracles.registration import METER_OPERATOR, NOBODY, look_up, objections
+from oracles.registration import METER_OPERATOR, look_up, objections
 from oracles.wiring import open_devices
 
 LOWEST_BALANCE_TRANSACTIONS = 100
@@ -41,9 +42,15 @@ def check_site(path: Path, progress: Callable[[str], None] = lambda _: None) -> 
     except ConfigError as error:
         return [Finding(False, "configuration", problem) for problem in error.problems]
     findings = [Finding(True, "configuration", f"{path}: {len(site.meter)} meters, {len(site.device)} devices")]
+    faults: set[tuple[str, str]] = set()
     for name, check in (("keys", _keys), ("store", _store), ("chain", _chain), ("devices", _devices)):
         progress(name)
-        findings += _tried(name, check, site)
+        for finding in _tried(name, check, site):
+            fault = finding.text, finding.hint
+            if finding.ok or fault not in faults:  # a key that does not open keeps more than one check from working
+                findings.append(finding)
+            if not finding.ok:
+                faults.add(fault)
     return findings
 
 
@@ -98,7 +105,7 @@ def _store(site: SiteConfig) -> list[Finding]:
 def _chain(site: SiteConfig) -> list[Finding]:
     config, findings = site.chain, []
     record = DeploymentRecord.read(config.deployment)
-    record.require_chain(config.chain_id, str(config.deployment))
+    record.require_chain(config.chain_id, CHAIN_ID_FIELD)
     suite = None
     for url in config.urls():
         try:
@@ -156,6 +163,9 @@ def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:
             ("MeteringLedger", "minimumBond", ()),
         ]
     )
+    register = (
+        "a registrar registers it (ParticipantRegistry.registerOrganisation, role 5) or reinstates it (setStatus)"
+    )
     fees = suite.chain.fees()
     needed = LOWEST_BALANCE_TRANSACTIONS * ANCHOR_GAS * fees.maximum
     balance = suite.chain.balance(address)
@@ -164,7 +174,7 @@ def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:
             has_role,
             "role",
             f"{address} {'is' if has_role else 'is not'} a meter operator in good standing",
-            "" if has_role else "a registrar registers it (ParticipantRegistry.registerOrganisation, role 5)",
+            "" if has_role else register,
         ),
         Finding(
             bond >= minimum,
@@ -184,16 +194,19 @@ def _operator(site: SiteConfig, suite: Suite) -> list[Finding]:
 def _meters(site: SiteConfig, suite: Suite) -> list[Finding]:
     operator = open_operator(site.operator).address
     addresses = SiteKeys(site).addresses
+    now_isp = unix(SystemClock()) // SECONDS_PER_ISP
+    in_service = {meter.meter_id for meter in site.meter if meter.point().in_service(now_isp)}
     findings = []
     for meter_id, seen in look_up(suite, operator, addresses).items():
-        found = objections(seen, operator, addresses[meter_id])
-        found = [(step, text) for step, text in found if "the operator lacks" not in text]
-        short = meter_id.hex()[:12]
-        if found:
-            hint = f"its key is {addresses[meter_id]}" if seen.operator == NOBODY else ""
-            findings += [Finding(False, f"meter {short}", text, hint) for _, text in found]
-        else:
-            findings.append(Finding(True, f"meter {short}", f"registered with key {seen.device_key}"))
+        subject = f"meter {meter_id.hex()[:12]}"
+        # What the operator lacks is said once, beside role and bond.
+        found = objections(replace(seen, operator_in_order=True), operator, addresses[meter_id])
+        findings += [Finding(False, subject, text, hint) for _, text, hint in found]
+        if not found and 0 < seen.end_isp <= now_isp and meter_id in in_service:
+            text = f"out of service on chain since {isp_start(seen.end_isp).isoformat()}"
+            findings.append(Finding(False, subject, text, "give its [[meter]] this moment as in_service_until"))
+        elif not found:
+            findings.append(Finding(True, subject, f"registered with key {seen.device_key}"))
     return findings
 
 

@@ -263,6 +263,10 @@ class OperationConfig(_Model):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+CHAIN_ID_FIELD = "chain.chain_id of the site file"
+"""What is wrong when the deployment file is of another chain."""
+
+
 class SiteConfig(_Model):
     """A whole site."""
 
@@ -369,7 +373,7 @@ def load_site(path: Path) -> SiteConfig:
         raise ConfigError([_problem(path, text, error) for error in exc.errors(include_url=False)]) from exc
 
 
-_SECRET = 'a secret never stands in this file; write { file = "..." } or { env = "..." }'
+_SECRET = 'a secret never stands in this file; write { file = "..." }, { env = "..." } or { credential = "..." }'
 _NAMED = re.compile(r"((?:meter|device)\.\d+(?:\.\w+)*): ")
 """Entry that a validator of the whole file names, with the numbers that people count."""
 
@@ -396,7 +400,8 @@ def _in_words(error: Any, location: list[str | int]) -> str | None:
             f"field required (add {table})" if table and len(location) == 1 else "field required (this field is needed)"
         )
     if kind == "extra_forbidden":
-        near = get_close_matches(last, _field_names(), n=1)
+        names = SiteConfig.model_fields if len(location) == 1 else _field_names() - {last}
+        near = get_close_matches(last, names, n=1)
         return f"no such field (did you mean {near[0]}?)" if near else "no such field (check its spelling)"
     if kind == "union_tag_not_found":
         return f"the kind of the device is missing (one of {', '.join(KINDS)})"

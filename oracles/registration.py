@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from offchain.chain.contracts import Suite
 from offchain.domain.isp import SECONDS_PER_ISP
@@ -86,7 +87,15 @@ def look_up(suite: Suite, operator: str, meter_ids: Iterable[bytes]) -> dict[byt
     }
 
 
-def objections(seen: OnChain, operator: str, key: str | None) -> list[tuple[DeviceState, str]]:
+class Objection(NamedTuple):
+    """What speaks against a step, and what to do."""
+
+    step: DeviceState
+    text: str
+    hint: str
+
+
+def objections(seen: OnChain, operator: str, key: str | None) -> list[Objection]:
     """What speaks against each step, the earliest first; empty when the device may collect.
 
     Parameters
@@ -96,15 +105,21 @@ def objections(seen: OnChain, operator: str, key: str | None) -> list[tuple[Devi
     """
     found = []
     if seen.operator == NOBODY:
-        return [(DeviceState.REGISTERED, "not in MeterRegistry; register it with the key that `oracle keys` shows")]
+        register = f"the operator registers it with key {key} (MeterRegistry.registerMeter)"
+        return [Objection(DeviceState.REGISTERED, "not in MeterRegistry", register)]
     if seen.operator != operator:
-        found.append((DeviceState.REGISTERED, f"read by {seen.operator}, this site is {operator}"))
+        text = f"read by {seen.operator}, this site is {operator}"
+        found.append(Objection(DeviceState.REGISTERED, text, "use the key of that operator, or correct the meter id"))
     if key is not None and seen.device_key != key:
-        found.append((DeviceState.ACCREDITED, f"registered key {seen.device_key}, the gateway signs with {key}"))
+        text = f"registered key {seen.device_key}, the gateway signs with {key}"
+        replace = "restore the gateway's key file, or replace the registered key (MeterRegistry.replaceDeviceKey)"
+        found.append(Objection(DeviceState.ACCREDITED, text, replace))
     if not seen.connection_active:
-        found.append((DeviceState.ACCREDITED, "its connection is not active in GridRegistry"))
+        text = "its connection is not active in GridRegistry"
+        found.append(Objection(DeviceState.ACCREDITED, text, "ask the DSO, who took it out of service"))
     if not seen.operator_in_order:
-        found.append((DeviceState.ACCREDITED, "the operator lacks its role or its bond"))
+        text = "the operator lacks its role or its bond"
+        found.append(Objection(DeviceState.ACCREDITED, text, "see what is said of role and bond"))
     return found
 
 
@@ -154,7 +169,7 @@ class Registration:
                 continue
             against = objections(state, self._operator, self._keys[meter_id])
             if against:
-                self._step_back(meter_id, current, *against[0])
+                self._step_back(meter_id, current, against[0].step, against[0].text)
                 continue
             if current in (DeviceState.INSTALLED, DeviceState.REGISTERED):
                 if current is DeviceState.INSTALLED:

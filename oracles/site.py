@@ -26,7 +26,7 @@ from oracles.alarms import Alarms
 from oracles.batching import Batcher
 from oracles.chainlink import ChainLink
 from oracles.clock import Clock, SteadyClock, unix
-from oracles.config import SiteConfig
+from oracles.config import CHAIN_ID_FIELD, SiteConfig
 from oracles.external import store_external
 from oracles.gateway import SiteGateway
 from oracles.keys import SiteKeys, open_operator
@@ -75,7 +75,7 @@ class Site:
         self.clock = clock or SteadyClock()
         self.alarms = Alarms(self.clock)
         record = DeploymentRecord.read(config.chain.deployment)
-        record.require_chain(config.chain.chain_id, str(config.chain.deployment))
+        record.require_chain(config.chain.chain_id, CHAIN_ID_FIELD)
         domain = metering_domain(config.chain.chain_id, record.addresses["MeteringLedger"])
         keys = SiteKeys(config)
         addresses = keys.addresses

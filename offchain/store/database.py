@@ -1,7 +1,7 @@
 """The store: one durable database, SQLite in a file or PostgreSQL by URL."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -136,6 +136,8 @@ def _check_file(path: Path, create: bool) -> None:
     if not path.exists():
         if not create:
             raise PermanentError(f"store {path}: no such file", hint="run the pilot first, or correct the path")
+        with suppress(OSError):  # opening it says what is wrong
+            path.touch(mode=0o600)  # readings are personal data; SQLite gives its other files the same mode
         return
     with path.open("rb") as file:
         magic = file.read(len(_SQLITE_MAGIC))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, model_validator
 
 from offchain.domain.errors import PermanentError
 
@@ -56,15 +56,26 @@ DataName = Annotated[str, AfterValidator(_anchored_name)]
 
 
 class Secret(BaseModel, extra="forbid", frozen=True):
-    """Where a password or token is found; it never stands in a configuration itself."""
+    """Where a password or token is found; it never stands in a configuration itself.
+
+    Attributes
+    ----------
+    file : Path
+    env : str
+        Name of an environment variable.
+    credential : str
+        Name of a file in the folder that ``CREDENTIALS_DIRECTORY`` names: what systemd decrypts for a unit, or a
+        container is given as secrets.
+    """
 
     file: SitePath | None = None
     env: str | None = None
+    credential: str | None = Field(default=None, pattern=r"^[\w.-]+$")
 
     @model_validator(mode="after")
     def _one_place(self) -> "Secret":
-        if (self.file is None) == (self.env is None):
-            raise ValueError("name either a file or an environment variable (env)")
+        if (self.file, self.env, self.credential).count(None) != 2:
+            raise ValueError("name either a file, an environment variable (env) or a credential")
         return self
 
     def read(self) -> str:
@@ -72,11 +83,24 @@ class Secret(BaseModel, extra="forbid", frozen=True):
         if self.env is not None:
             value, where = os.environ.get(self.env, ""), f"environment variable {self.env}"
         else:
-            where = f"file {self.file}"
+            path = self.file or self._credential_file()
+            where = f"file {path}"
             try:
-                value = self.file.read_text(encoding="utf-8")
+                value = path.read_text(encoding="utf-8")
             except OSError as exc:
-                raise PermanentError(f"secret in {where} cannot be read: {exc.strerror}") from exc
+                raise PermanentError(
+                    f"secret in {where} cannot be read: {exc.strerror}",
+                    hint="make this file, readable by the user of the oracle alone",
+                ) from exc
         if not value.strip():
             raise PermanentError(f"secret in {where} is empty", hint="put the password or token there")
         return value.strip()
+
+    def _credential_file(self) -> Path:
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not folder:
+            raise PermanentError(
+                f"no folder with credential {self.credential}: CREDENTIALS_DIRECTORY is not set",
+                hint="systemd sets it for the unit; by hand name the folder that holds this file",
+            )
+        return Path(folder) / self.credential

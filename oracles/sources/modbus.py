@@ -239,7 +239,7 @@ class ModbusTelemetrySource:
         if not register_map.telemetry:
             raise PermanentError(
                 f"{endpoint.where(unit_id)}: has no telemetry",
-                hint="add [[telemetry]] to its map, or leave every_s out",
+                hint="add [[telemetry]] to its map, or leave telemetry_every_s out",
             )
         self.endpoint = endpoint
         self.unit_id = unit_id

@@ -390,7 +390,7 @@ def _plain(meter):
     [
         ({"smx": (), "telemetry": ()}, "nothing to subscribe to"),
         ({"password": {"env": "X"}}, "a password needs a username"),
-        ({"password": {"env": "X", "file": "y"}, "username": "u"}, "name either a file or an environment variable"),
+        ({"password": {"env": "X", "file": "y"}, "username": "u"}, "name either a file, an environment variable"),
         ({"tls": {"certificate": "c.pem"}}, "needs both certificate and key"),
         ({"telemetry": [{"topic": "a/+", "device_id": "x"}]}, "pattern"),
         ({"telemetry": [{"topic": "a", "device_id": "x", "timezone": "Rome"}]}, "no time zone is called 'Rome'"),

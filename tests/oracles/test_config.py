@@ -100,6 +100,7 @@ def test_load_site_reads_everything_when_the_file_is_good(read, tmp_path):
             'password = "hunter2"',
             "site.toml:12: operator.key.password: a secret never stands in this file; write { file",
         ),
+        ("[[meter]]", "[[meters]]", "site.toml:18: meters: no such field (did you mean meter?)"),
         ("Europe/Rome", "Rome", "site.toml:2: time_zone: no time zone 'Rome', for example Europe/Rome"),
         ("01-31T00:00:00+01:00", "01-31T00:00:00", "meter.1: in_service_from without time zone"),
         ("01-31T00:00:00+01:00", "01-31T00:07:00+01:00", "meter.1: in_service_from is not on a quarter hour"),

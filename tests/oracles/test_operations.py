@@ -1,8 +1,8 @@
 """What docs/operations gives to an engineer works: site file of the guide, systemd unit, container file.
 
 unit: systemd takes every line of it; its command, with its paths moved, runs the daemon until SIGTERM
-container file: every source is there, its packages are pinned, its health check and entry point work; long: its RUN
-steps in a fresh virtual environment
+container file: every source is there, its packages are pinned, its health check and entry point work; long: the
+image is built and runs the daemon as its own user until SIGTERM
 """
 
 import json
@@ -17,7 +17,7 @@ import sys
 import time
 import tomllib
 import urllib.request
-import venv
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ import pytest
 from offchain.chain.anvil import Anvil
 from oracles.config import load_site
 from tests.oracles.siteworld import deploy, write_site
+from tests.utils.debian import need_program
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ROOT / "docs" / "operations"
@@ -35,16 +36,11 @@ OPTIONS = {
     "Unit": {"Description", "Wants", "After", "StartLimitIntervalSec"},
     "Service": {
         *("Type", "User", "Group", "WorkingDirectory", "ExecStart", "LoadCredentialEncrypted", "Restart", "RestartSec"),
-        *(
-            "TimeoutStopSec",
-            "KillSignal",
-            "ReadWritePaths",
-            "ProtectSystem",
-            "ProtectHome",
-            "PrivateTmp",
-            "PrivateDevices",
-        ),
-        *("NoNewPrivileges", "CapabilityBoundingSet", "RestrictAddressFamilies", "LockPersonality", "UMask"),
+        *("TimeoutStopSec", "KillSignal", "ReadWritePaths", "UMask", "RemoveIPC", "NoNewPrivileges", "LockPersonality"),
+        *(f"Protect{what}" for what in ("System", "Home", "Proc", "Clock", "Hostname", "ControlGroups")),
+        *(f"ProtectKernel{what}" for what in ("Logs", "Modules", "Tunables")),
+        *("PrivateTmp", "PrivateDevices", "CapabilityBoundingSet", "SystemCallArchitectures", "SystemCallFilter"),
+        *(f"Restrict{what}" for what in ("AddressFamilies", "Namespaces", "Realtime", "SUIDSGID")),
     },
     "Install": {"WantedBy"},
 }
@@ -141,7 +137,8 @@ def test_unit_and_container_run_the_daemon_until_they_are_told_to_stop(tmp_path)
 
 
 def test_container_file_copies_what_is_there_and_installs_what_is_pinned():
-    sources = [part for name, rest in instructions() if name == "COPY" for part in rest.split()[:-1]]
+    copies = [rest.split() for name, rest in instructions() if name == "COPY"]
+    sources = [part for parts in copies if not parts[0].startswith("--from") for part in parts[:-1]]
     assert [source for source in sources if not (ROOT / source).exists()] == []
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {project["readme"], *project["license-files"], "pyproject.toml", "constraints.txt"} <= set(sources)
@@ -160,36 +157,105 @@ def test_guide_has_a_site_file_that_is_read(tmp_path):
     assert [device.kind for device in site.device] == ["modbus"]
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The container file's daemon as a command: what to run, given a site's folder and arguments.
+
+    In an image where Buildah can be had (no daemon, no registry), else from its RUN steps in a virtual environment.
+    """
+    folder = tmp_path_factory.mktemp("image")
+    try:
+        buildah = need_program("buildah", "buildah")
+        mmdebstrap = need_program("mmdebstrap", "mmdebstrap")
+    except RuntimeError:
+        yield _in_a_virtual_environment(folder)
+        return
+    command = [buildah, "--root", folder / "storage", "--runroot", folder / "run", "--storage-driver", "vfs"]
+    try:
+        yield _in_an_image([str(part) for part in command], mmdebstrap, folder)
+    finally:
+        shutil.rmtree(folder)  # gigabytes
+
+
+def _in_an_image(buildah, mmdebstrap, folder):
+    def run(*command, **more):
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=1_800, **more)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3_000:]
+        return done.stdout.strip()
+
+    base, build = "localhost/debian-python", [*buildah, "bud", "--isolation", "chroot", "--format", "docker"]
+    packages = "python3,python3-venv,ca-certificates"
+    run(mmdebstrap, "--variant=minbase", f"--include={packages}", "bookworm", folder / "base.tar")
+    (folder / "Containerfile").write_text("FROM scratch\nADD base.tar /\n")
+    run(*build, "-t", base, "-f", folder / "Containerfile", folder)
+    trusted = Path("/etc/ssl/certs")  # a package index may be signed by an authority that only this machine knows
+    volumes = ["--volume", f"{trusted}:{trusted}:ro"] if trusted.is_dir() else []
+    run(*build, *volumes, "--build-arg", f"BASE={base}", "-f", OPERATIONS / "Containerfile", "-t", "oracle", ROOT)
+    container = run(*buildah, "from", "--pull-never", "localhost/oracle")
+    (user,) = re.findall(r"^RUN useradd --system --uid (\d+)", (OPERATIONS / "Containerfile").read_text(), re.MULTILINE)
+
+    def command(site, *arguments):
+        for path in (site, *site.iterdir()):
+            os.chown(path, int(user), 0)
+        return [*buildah, "run", "--isolation", "chroot", "-v", f"{site}:/site", container, "--", *arguments]
+
+    return command
+
+
+def _in_a_virtual_environment(folder):
+    for name, rest in instructions():
+        if name == "COPY" and not rest.startswith("--from"):
+            *parts, target = rest.split()
+            for part in parts:
+                moved = folder / target.lstrip("/") / ("" if target.endswith("/") else ".")
+                moved.mkdir(parents=True, exist_ok=True)
+                if (ROOT / part).is_dir():
+                    shutil.copytree(ROOT / part, moved, dirs_exist_ok=True)
+                else:
+                    shutil.copy(ROOT / part, moved)
+        elif name == "RUN" and not rest.startswith("useradd"):
+            step = re.sub(r"(?<![\w.])/(src|opt)\b", rf"{folder}/\1", rest)
+            subprocess.run(step, shell=True, check=True, cwd=folder, timeout=1_500)
+    program = folder / "opt" / "gridpact" / "bin"
+
+    def command(site, *arguments):
+        return [str(program / arguments[0]), *(part.replace("/site/", f"{site}/") for part in arguments[1:])]
+
+    return command
+
+
+def descendants(pid):
+    """Processes below one, by its name in /proc; the last is the innermost."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(") ", 1)[1].split()[1])
+    found = [child for child, parent in sorted(parents.items()) if parent == pid]
+    return found + [below for child in found for below in descendants(child)]
+
+
 @pytest.mark.long
-def test_run_steps_of_the_container_file_install_the_daemon_when_the_machine_is_bare(tmp_path):
-    """In a virtual environment instead of an image: the same commands, with their paths moved."""
-    source = tmp_path / "src"
-    source.mkdir()
-    for name, rest in instructions():
-        if name != "COPY":
-            continue
-        *parts, target = rest.split()
-        for part in parts:
-            moved = tmp_path / target.lstrip("/") / ("" if target.endswith("/") else ".")
-            if (ROOT / part).is_dir():
-                shutil.copytree(ROOT / part, moved, dirs_exist_ok=True)
-            else:
-                shutil.copy(ROOT / part, moved)
-    venv.create(tmp_path / "venv", with_pip=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment["PATH"] = f"{tmp_path / 'venv' / 'bin'}:{environment['PATH']}"
-    for name, rest in instructions():
-        if name == "RUN" and not rest.startswith("useradd"):
-            step = re.sub(r"(?<![\w.])/src\b", str(source), rest)
-            subprocess.run(step, shell=True, check=True, cwd=tmp_path, env=environment, timeout=1_500)
-    program, *arguments = json.loads(only("ENTRYPOINT"))
-    done = subprocess.run(
-        [program, *arguments[:-1], str(tmp_path / "none.toml")],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert "none.toml: No such file" in done.stderr
+def test_image_runs_the_daemon_as_its_own_user_until_it_is_told_to_stop(installed, tmp_path):
+    entry = json.loads(only("ENTRYPOINT"))
+    # What this process has set for itself, such as the hash that it found here, says nothing of the installation.
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    with Anvil() as node:
+        deploy(node, tmp_path)
+        path, port = write_site(tmp_path, [node.url]), free_port()
+        path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
+        none = [*entry[:-1], "/site/none.toml"]
+        done = subprocess.run(
+            installed(tmp_path, *none), capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+        )
+        assert "none.toml: No such file" in done.stderr
+        assert done.returncode == 2
+        process = subprocess.Popen(
+            installed(tmp_path, *entry), stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment
+        )
+        try:
+            assert wait_until_healthy(port, process)["ok"]
+            check = json.loads(only("HEALTHCHECK").split(" CMD ")[1].replace("127.0.0.1:8787", f"127.0.0.1:{port}"))
+            assert subprocess.run(installed(tmp_path, *check), env=environment, timeout=300).returncode == 0
+        finally:
+            os.kill([process.pid, *descendants(process.pid)][-1], signal.SIGTERM)
+            assert process.wait(90) == 0

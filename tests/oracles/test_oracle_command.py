@@ -21,6 +21,7 @@ import urllib.request
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from offchain.chain.merkle import verify
 from offchain.chain.signers import mnemonic_signers
 from offchain.cli.main import app_main
 from offchain.domain.curves import unpack_readings
-from offchain.domain.isp import MarketDay
+from offchain.domain.isp import MarketDay, isp_of, isp_start
 from offchain.store import open_store
 from offchain.store.devices import steps_of
 from offchain.store.readings import ReadingRow, insert_readings, readings_of_isp
@@ -148,11 +149,21 @@ def test_check_is_content_when_all_is_registered(registered):
     ("old", "new", "says"),
     [
         ('kind = "modbus"', 'kind = "modbuss"', "wrong.toml:"),
-        ("chain_id = 31337", "chain_id = 5", "expected chain"),
+        ("chain_id = 31337", "chain_id = 5", "chain.chain_id of the site file is chain 5, expected chain 31337"),
+        ("http://127", "http://no-such-host.invalid/127", "no chain node answers at"),
+        ('keystore = "operator.json"', 'keystore = "gateway.json"', "is not a meter operator in good standing"),
+        ('keystore = "operator.json"', 'keystore = "gateway.json"', ", this site is 0x"),
+        (
+            '[gateway]\nkeystore = "gateway.json"',
+            '[gateway]\nkeystore = "operator.json"',
+            ", the gateway signs with 0x",
+        ),
         ('serial = "GP00000000000001"', 'serial = "GP00000000000009"', "another meter was installed"),
         ('file = "password"', 'file = "passwort"', "cannot be read"),
         ("port = 0", "prot = 0", "did you mean port?"),
         ("unit_id = 2\n", "unit_id = 99\n", "unit 99: device failure"),
+        ('store = "site.db"', 'store = "nowhere/site.db"', "unable to open database file"),
+        ("unit_id = 1\n", 'unit_id = 1\ndevice_id = "a"\ntelemetry_every_s = 4\n', "or leave telemetry_every_s out"),
     ],
 )
 def test_check_names_the_fault_when_something_is_wrong(registered, old, new, says):
@@ -163,6 +174,31 @@ def test_check_names_the_fault_when_something_is_wrong(registered, old, new, say
     done = oracle(folder, "check", "--config", "wrong.toml")
     assert done.returncode == 1
     assert says in done.stdout
+    lines = done.stdout.splitlines()
+    for line, after in pairwise(lines):
+        if line.startswith("WRONG  ") and not line.startswith("WRONG  configuration"):
+            assert "→ " in after, f"says not what to do: {line}"
+
+
+def test_check_says_when_a_meter_is_out_of_service_on_chain_and_not_in_the_site_file(registered):
+    suite, folder, _ = registered
+    operator = mnemonic_signers(MNEMONIC, 2)[1]
+    before = suite.chain.request("evm_snapshot")
+    end_isp = isp_of(datetime.now(UTC))
+    suite.send(operator, "MeterRegistry", "decommissionMeter", (METER_IDS[0], end_isp))
+    try:
+        done = oracle(folder, "check")
+        assert "out of service on chain since " + isp_start(end_isp).isoformat() in done.stdout
+        assert done.returncode == 1
+        text = (folder / "site.toml").read_text()
+        first = f'meter_id = "{METER_IDS[0].hex()}"\nmax_import_w'
+        assert first in text
+        until = isp_start(end_isp).isoformat()
+        (folder / "until.toml").write_text(text.replace(first, f"in_service_until = {until}\n{first}"))
+        (folder / "until.toml").chmod(0o600)
+        assert oracle(folder, "check", "--config", "until.toml").returncode == 0
+    finally:
+        suite.chain.request("evm_revert", before)
 
 
 def test_check_goes_on_and_names_each_fault_when_several_things_are_wrong(registered):
@@ -189,7 +225,7 @@ steered = [{{ topic = "a", meter_id = "{METER_IDS[2].hex()}" }}]
     done = oracle(folder, "check", "--config", "wrong.toml", "--json")
     wrong = {finding["subject"]: finding["text"] for finding in json.loads(done.stdout) if not finding["ok"]}
     assert wrong.keys() == {
-        *("operator key", "operator", "meters", "device 6:csv", "device 7:mqtt"),
+        *("operator key", "device 6:csv", "device 7:mqtt"),
         f"meter {METER_IDS[0].hex()[:12]}",
     }
     assert "none.json" in wrong["operator key"]

@@ -22,6 +22,13 @@ def test_open_store_keeps_data_when_reopened(tmp_path):
         assert get_document(connection, "terms", b"k" * 32) == DOCUMENT
 
 
+def test_open_store_makes_files_for_their_owner_alone(tmp_path):
+    with open_store(tmp_path / "site.db") as store, store.write() as connection:
+        put_document(connection, DOCUMENT)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("site.db", "site.db-wal", "site.db-shm"), 0o600)
+
+
 def test_open_store_is_durable_by_configuration(tmp_path):
     with open_store(tmp_path / "site.db") as store, store.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"

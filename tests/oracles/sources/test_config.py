@@ -38,22 +38,26 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path):
 def test_secret_is_read_from_file_or_environment(tmp_path, monkeypatch):
     (tmp_path / "password").write_text(" right \n")
     monkeypatch.setenv("SITE_PASSWORD", "right")
-    assert Secret(file=tmp_path / "password").read() == Secret(env="SITE_PASSWORD").read() == "right"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    secrets = Secret(file=tmp_path / "password"), Secret(env="SITE_PASSWORD"), Secret(credential="password")
+    assert {secret.read() for secret in secrets} == {"right"}
 
 
 def test_secret_raises_without_saying_it_when_it_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "empty").write_text("\n")
     monkeypatch.delenv("SITE_PASSWORD", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     for secret, message in [
         (Secret(file=tmp_path / "empty"), "is empty"),
         (Secret(file=tmp_path / "none"), "cannot be read"),
         (Secret(env="SITE_PASSWORD"), "environment variable SITE_PASSWORD is empty"),
+        (Secret(credential="operator"), "no folder with credential operator: CREDENTIALS_DIRECTORY is not set"),
     ]:
         with pytest.raises(PermanentError, match=message):
             secret.read()
 
 
-@pytest.mark.parametrize("secret", [{}, {"file": "a", "env": "B"}])
+@pytest.mark.parametrize("secret", [{}, {"file": "a", "env": "B"}, {"env": "B", "credential": "c"}])
 def test_secret_is_refused_when_it_has_no_one_place(secret):
-    with pytest.raises(ValidationError, match="either a file or an environment variable"):
+    with pytest.raises(ValidationError, match="either a file, an environment variable"):
         Secret(**secret)
