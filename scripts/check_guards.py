@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -305,8 +306,8 @@ class Subject:
     equivalent: dict[str, str]
 
 
-def read_list(path: Path = LIST) -> list[Subject]:
-    with path.open("rb") as file:
+def read_list() -> list[Subject]:
+    with LIST.open("rb") as file:
         listed = tomllib.load(file)
     return [
         Subject(
@@ -434,6 +435,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="names the guards and takes none out")
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copy is removed
     subjects = {subject.name: subject for subject in read_list()}
     try:
         unknown = [name for name in options.contracts if name not in subjects]
