@@ -250,7 +250,7 @@ class Copy:
         builds = ROOT / "build" / "contracts"
         if builds.is_dir():
             shutil.copytree(ROOT / "build", root / "build", ignore=shutil.ignore_patterns("home", "*.log"))
-        self._environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {**os.environ, "PYTHONPATH": str(root)}
         self._runners: dict[bool, subprocess.Popen] = {}
 
     def write_artifacts(self, artifacts: dict[str, dict[str, Any]]) -> None:
