@@ -52,6 +52,8 @@ TESTS_PASSED, TESTS_FAILED = "0", "1"
 PYTEST = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", "--hypothesis-profile=first-failure"]
 LOADED = ["hypothesis.stateful", "tests.market.pooling"]
 LOADED_WITH_BROWNIE = ["brownie", "brownie.test.plugin"]
+SPARE_S, PATIENCE = 30.0, 5.0
+"""Time limit of a run: so much and so many times what it takes before anything is taken out."""
 FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 IMPORT = re.compile(r'^import [^;]*"(contracts/[^"]+)";', re.MULTILINE)
 
@@ -264,7 +266,7 @@ class Copy:
                 code = {key: artifact[key].removeprefix("0x") for key in ("bytecode", "deployedBytecode")}
                 build.write_text(json.dumps(json.loads(build.read_text(encoding="utf-8")) | code), encoding="utf-8")
 
-    def run(self, tests: list[str], limit_s: float, *, brownie: bool) -> str:
+    def run(self, tests: list[str], limit_s: float | None, *, brownie: bool) -> str:
         """pytest's exit code, or ``limit``."""
         if brownie not in self._runners:
             self._runners[brownie] = subprocess.Popen(
@@ -325,7 +327,7 @@ def read_list() -> list[Subject]:
 class Check:
     """Takes the guards of a contract out."""
 
-    def __init__(self, subject: Subject, copy: Copy, compiler: Compiler, limit_s: float):
+    def __init__(self, subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None):
         self._subject, self._copy, self._compiler, self._limit_s = subject, copy, compiler, limit_s
         self._sources = read_sources()
         self._source = self._sources[subject.source]
@@ -339,7 +341,9 @@ class Check:
         if self._subject.brownie:
             self._copy.run([*self._subject.tests, "--collect-only"], self._limit_s, brownie=True)  # builds all
         self._copy.write_artifacts(self._deployable())
+        began = time.monotonic()
         code = self._run()
+        self._limit_s = self._limit_s or SPARE_S + PATIENCE * (time.monotonic() - began)
         if code != TESTS_PASSED:
             shown = self._copy.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
             raise DomainError(
@@ -378,7 +382,7 @@ class Check:
         self._copy.write_artifacts(update_artifacts())
 
 
-def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float, wanted: str) -> dict[str, Any]:
+def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None, wanted: str) -> dict[str, Any]:
     """Report of a contract."""
     run = Check(subject, copy, compiler, limit_s)
     chosen = [guard for guard in run.guards if wanted in guard.name]
@@ -431,7 +435,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("contracts", nargs="*", metavar="contract", help="of tests/guards.toml (default: all)")
     parser.add_argument("--guard", default="", metavar="TEXT", help="only guards whose name has this text")
-    parser.add_argument("--limit", type=float, default=300, metavar="S", help="seconds for the tests of one guard")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        metavar="S",
+        help="seconds for the tests of one guard (default: several times what they take before anything is taken out)",
+    )
     parser.add_argument("--list", action="store_true", help="names the guards and takes none out")
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     options = parser.parse_args(arguments)
