@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,8 @@ TESTS_PASSED, TESTS_FAILED = "0", "1"
 PYTEST = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", "--hypothesis-profile=first-failure"]
 LOADED = ["hypothesis.stateful", "tests.market.pooling"]
 LOADED_WITH_BROWNIE = ["brownie", "brownie.test.plugin"]
+SPARE_S, PATIENCE = 30.0, 5.0
+"""Time limit of a run: so much and so many times what it takes before anything is taken out."""
 FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 IMPORT = re.compile(r'^import [^;]*"(contracts/[^"]+)";', re.MULTILINE)
 
@@ -249,7 +252,7 @@ class Copy:
         builds = ROOT / "build" / "contracts"
         if builds.is_dir():
             shutil.copytree(ROOT / "build", root / "build", ignore=shutil.ignore_patterns("home", "*.log"))
-        self._environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {**os.environ, "PYTHONPATH": str(root)}
         self._runners: dict[bool, subprocess.Popen] = {}
 
     def write_artifacts(self, artifacts: dict[str, dict[str, Any]]) -> None:
@@ -263,7 +266,7 @@ class Copy:
                 code = {key: artifact[key].removeprefix("0x") for key in ("bytecode", "deployedBytecode")}
                 build.write_text(json.dumps(json.loads(build.read_text(encoding="utf-8")) | code), encoding="utf-8")
 
-    def run(self, tests: list[str], limit_s: float, *, brownie: bool) -> str:
+    def run(self, tests: list[str], limit_s: float | None, *, brownie: bool) -> str:
         """pytest's exit code, or ``limit``."""
         if brownie not in self._runners:
             self._runners[brownie] = subprocess.Popen(
@@ -305,8 +308,8 @@ class Subject:
     equivalent: dict[str, str]
 
 
-def read_list(path: Path = LIST) -> list[Subject]:
-    with path.open("rb") as file:
+def read_list() -> list[Subject]:
+    with LIST.open("rb") as file:
         listed = tomllib.load(file)
     return [
         Subject(
@@ -324,7 +327,7 @@ def read_list(path: Path = LIST) -> list[Subject]:
 class Check:
     """Takes the guards of a contract out."""
 
-    def __init__(self, subject: Subject, copy: Copy, compiler: Compiler, limit_s: float):
+    def __init__(self, subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None):
         self._subject, self._copy, self._compiler, self._limit_s = subject, copy, compiler, limit_s
         self._sources = read_sources()
         self._source = self._sources[subject.source]
@@ -338,7 +341,9 @@ class Check:
         if self._subject.brownie:
             self._copy.run([*self._subject.tests, "--collect-only"], self._limit_s, brownie=True)  # builds all
         self._copy.write_artifacts(self._deployable())
+        began = time.monotonic()
         code = self._run()
+        self._limit_s = self._limit_s or SPARE_S + PATIENCE * (time.monotonic() - began)
         if code != TESTS_PASSED:
             shown = self._copy.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
             raise DomainError(
@@ -377,7 +382,7 @@ class Check:
         self._copy.write_artifacts(update_artifacts())
 
 
-def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float, wanted: str) -> dict[str, Any]:
+def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None, wanted: str) -> dict[str, Any]:
     """Report of a contract."""
     run = Check(subject, copy, compiler, limit_s)
     chosen = [guard for guard in run.guards if wanted in guard.name]
@@ -430,10 +435,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("contracts", nargs="*", metavar="contract", help="of tests/guards.toml (default: all)")
     parser.add_argument("--guard", default="", metavar="TEXT", help="only guards whose name has this text")
-    parser.add_argument("--limit", type=float, default=300, metavar="S", help="seconds for the tests of one guard")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        metavar="S",
+        help="seconds for the tests of one guard (default: several times what they take before anything is taken out)",
+    )
     parser.add_argument("--list", action="store_true", help="names the guards and takes none out")
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copy is removed
     subjects = {subject.name: subject for subject in read_list()}
     try:
         unknown = [name for name in options.contracts if name not in subjects]

@@ -161,6 +161,13 @@ def test_settle_and_certify_refuse_before_finalise(world, session):
             function(session.id, buyer.connection, BIDS, sender=world.module.address)
 
 
+def test_settle_and_certify_refuse_another_bundle_than_the_one_that_stands(world, final):
+    buyer, stands = world.traders[0], final.bundle(world.traders[0])["hash"]
+    for function in (world.market.settle, world.market.certify):
+        with reverts("BundleMismatch", final.id, buyer.connection, stands):
+            function(final.id, buyer.connection, BIDS[:8], sender=world.module.address)
+
+
 @pytest.mark.parametrize("settled_before", [False, True])
 def test_certify_works_once_whatever_is_settled(world, final, settled_before):
     buyer, module = world.traders[0], world.module.address

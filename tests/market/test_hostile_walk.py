@@ -457,3 +457,33 @@ def test_walk_notices_a_wrong_prediction(stoppable):
     # The bundle was placed and nobody settles it: the walk cannot be wound up.
     with pytest.raises(ContractRevertedError, match="BundlesOpen"):
         machine.teardown()
+
+
+@pytest.mark.parametrize(
+    ("invariant", "fault"),
+    [
+        (
+            "inv_p1_money_is_conserved",
+            lambda world, _: world.house.lock(b"\1" * 32, world.traders[3].address, 1, sender=world.module.address),
+        ),
+        (
+            "inv_p2_pot_is_what_is_owed",
+            lambda world, session: world.house.release(
+                session.pot_id, world.traders[1].address, 1, sender=world.module.address
+            ),
+        ),
+        (
+            "inv_p3_open_bundles_are_counted",
+            lambda world, session: session.submit(world.traders[0], bundle_of((1, SELL, 8, 50))),
+        ),
+    ],
+)
+def test_walk_notices_a_fault(stoppable, invariant, fault):
+    machine = make_machine(stoppable, Counter())()
+    try:
+        getattr(machine, invariant)()
+        fault(stoppable, machine.session)
+        with pytest.raises(AssertionError):
+            getattr(machine, invariant)()
+    finally:
+        machine.rollback.__exit__(None, None, None)

@@ -165,6 +165,8 @@ def test_join_refuses_whoever_may_not(pooling, pool):
     with reverts("ConnectionUnknown", b"\1" * 32):
         pooling.pool.join(pool.id, b"\1" * 32, 0, 0, 0, sender=trader.address)
     with reverts("PoolUnknown", 7):
+        pooling.pool.termsOf(7)
+    with reverts("PoolUnknown", 7):
         pooling.pool.join(7, trader.connection, 0, 0, 0, sender=trader.address)
     with reverts("LimitOffGrid", 1, 1):
         pool.join(trader, limits=(1, 0))

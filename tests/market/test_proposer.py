@@ -120,10 +120,21 @@ def test_stake_refuses_less_than_the_minimum(settling):
         settling.proposer.stake(MINIMUM - 1, sender=trader.address)
 
 
+def test_stake_refuses_while_paused_and_unstake_does_not(settling):
+    trader = settling.traders[2]
+    settling.proposer.stake(MINIMUM, sender=trader.address)
+    settling.proposer.pause(sender=settling.admin.address)
+    with reverts("EnforcedPause"):
+        settling.proposer.stake(MINIMUM, sender=trader.address)
+    settling.proposer.unstake(MINIMUM, sender=trader.address)
+
+
 def test_unstake_returns_what_no_session_needs(settling, session):
     trader = settling.traders[2]
     with reverts("StakeTooLow", trader.address, MINIMUM - 1, MINIMUM):
         settling.proposer.unstake(1, sender=trader.address)
+    with reverts("StakeTooLow", trader.address, MINIMUM, MINIMUM + 1):
+        settling.proposer.unstake(MINIMUM + 1, sender=trader.address)
     before = settling.house.balanceOf(trader.address)
     settling.proposer.unstake(MINIMUM, sender=trader.address)
     assert settling.house.balanceOf(trader.address) - before == MINIMUM
@@ -172,6 +183,26 @@ def test_commit_needs_a_stake(settling, session):
         commit(settling, session, outsider)
 
 
+def test_commit_refuses_an_unknown_session_and_while_paused(settling, session):
+    trader = settling.traders[2]
+    with reverts("SessionUnknown", session.id + 1):
+        settling.proposer.commit(session.id + 1, b"\x01" * 32, sender=trader.address)
+    settling.proposer.pause(sender=settling.admin.address)
+    with reverts("EnforcedPause"):
+        commit(settling, session, trader)
+
+
+def test_commit_takes_64_candidates_and_no_more(settling, session):
+    stakers = [Trader(f"staker {number}") for number in range(65)]
+    for staker in stakers:
+        settling.house.deposit(staker.address, MINIMUM, sender=settling.admin.address)
+        settling.proposer.stake(MINIMUM, sender=staker.address)
+    for staker in stakers[:64]:
+        commit(settling, session, staker)
+    with reverts("TooManyCandidates", session.id, 64):
+        commit(settling, session, stakers[64])
+
+
 def test_reveal_opens_after_the_gate_and_closes_with_delivery(settling, session):
     trader, gate, start = settling.traders[2], session.times.gate_closure, session.times.delivery_start
     commit(settling, session, trader)
@@ -203,7 +234,7 @@ def test_punish_silence_takes_the_penalty_once(settling, session):
     settling.proposer.punishSilence(session.id, silent.address)
     assert settling.house.balanceOf(settling.operator.address) - before == PENALTY
     assert settling.proposer.stakeOf(silent.address)["amount"] == MINIMUM - PENALTY
-    for staker in (silent, settling.traders[2]):
+    for staker in (silent, settling.traders[2], settling.outsider):  # punished, revealed, not a candidate
         with reverts("NothingToPunish", session.id, staker.address):
             settling.proposer.punishSilence(session.id, staker.address)
 
@@ -285,8 +316,20 @@ def test_propose_refuses_nothing_and_a_second_batch(settling, session, proposed)
     batch, proposer, _ = proposed
     with reverts("EmptyProposal"):
         settling.proposer.propose(session.id, bytes(32), 1, bytes(32), sender=proposer.address)
+    with reverts("EmptyProposal"):
+        settling.proposer.propose(session.id, b"\x01" * 32, 0, bytes(32), sender=proposer.address)
     with reverts("AlreadyProposed", session.id, proposer.address):
         propose(settling, session, batch, proposer)
+
+
+def test_propose_refuses_while_paused_and_settlement_by_meter_goes_on(settling, session):
+    draw(settling, session, *settling.traders[2:4])
+    evidence, seller = meter(settling, session), settling.traders[0]
+    batch, proposer = batch_of(settling, session, evidence), proposer_of(settling, session)
+    settling.proposer.pause(sender=settling.admin.address)
+    with reverts("EnforcedPause"):
+        propose(settling, session, batch, proposer)
+    settling.settlement.settle(session.id, seller.connection, [position(session, SELLS)], [evidence[seller]])
 
 
 def test_claim_pays_what_settlement_by_meter_would(settling, session, proposed):

@@ -183,6 +183,9 @@ def test_submit_refuses_when_bundle_is_malformed(world, session, bad, error, arg
     trader = world.traders[0]
     with reverts(error, *arguments):
         session.submit(trader, bad)
+    for view in (world.market.fillsOf, world.market.escrowOf):
+        with reverts(error, *arguments):
+            view(session.id, bad)
     assert session.bundle(trader)["sequence"] == 0 and world.house.balanceOf(trader.address) == FUNDS
 
 

@@ -1,12 +1,13 @@
 """Runs pytest again and again, each time in a fork of one process that has loaded what all runs need.
 
 ``python -m tests.utils.forked MODULE ...`` loads modules, reads one line of JSON per run, ``{"arguments": [...],
-"limit_s": ..., "log": path}``, and answers each with pytest's exit code, or with ``limit`` when the run took longer.
-A run leaves no process behind.
+"limit_s": ..., "log": path}``, and answers each with pytest's exit code, or with ``limit`` when the run took longer
+than that (``null``: no limit). A run leaves no process behind.
 """
 
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ import pytest
 POLL_S = 0.01
 
 
-def run(arguments: list[str], limit_s: float, log: Path) -> str:
+def run(arguments: list[str], limit_s: float | None, log: Path) -> str:
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -29,7 +30,7 @@ def run(arguments: list[str], limit_s: float, log: Path) -> str:
         code = pytest.main(arguments)
         sys.stdout.flush()
         os._exit(code)
-    until = time.monotonic() + limit_s
+    until = time.monotonic() + (math.inf if limit_s is None else limit_s)
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
