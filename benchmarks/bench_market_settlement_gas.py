@@ -18,7 +18,7 @@ from offchain.chain.anvil import Anvil
 from offchain.chain.client import Chain
 from tests.market.settling import SettlingWorld
 from tests.market.test_netting import BASE, Desk, open_at
-from tests.market.world import BUY, SELL, price_tick
+from tests.market.world import BUY, SELL, Trader, price_tick
 from tests.utils.evm import CHAIN_ID, Deployed, LocalEvm
 
 AT = price_tick(120_000)
@@ -108,9 +108,24 @@ def measure(world: SettlingWorld) -> dict[str, int]:
         if len(desk.sessions) == 2:
             desk.settle(desk.sessions[1], seller, evidence)
             gas["8 half hours, within a session of 24 hours"] = world.evm.gas_used
+        if len(desk.sessions) == 1:
+            gas["correction of 24 hours, no other session"] = correction(desk, seller, buyer)
         world.evm.chain.request("evm_revert", checkpoint)
         world.evm.now, world.evm._next = kept
     return gas
+
+
+def correction(desk: Desk, seller: Trader, buyer: Trader) -> int:
+    """Gas of correcting the seller once, after the buyer was settled and the session closed."""
+    world, (session,) = desk.world, desk.sessions
+    evidence = world.anchor(session, {buyer: [(400, 0)] * 96})
+    world.evm.now += 3_600
+    desk.settle(session, buyer, evidence)
+    world.market.closeSession(session.id)
+    newer = world.anchor(session, {seller: [(0, 100)] * 96})
+    world.evm.now += 3_600
+    world.corrections.correct(session.id, seller.connection, desk.positions(seller), [newer[seller]])
+    return world.evm.gas_used
 
 
 def main() -> None:
