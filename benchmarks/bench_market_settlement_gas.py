@@ -1,5 +1,5 @@
-"""Gas of settling a trader of the energy market: by its meter, with positions in no, some or many other sessions, without
-readings, and from a proposed batch.
+"""Gas of settling a trader of the energy market: by its meter, with positions in no, some or many other sessions,
+without readings, from a proposed batch; and of correcting it.
 
 Run: ``python benchmarks/bench_market_settlement_gas.py``.
 """
@@ -97,16 +97,17 @@ class ChainEvm(LocalEvm):
 
 
 class Day:
-    """A day-ahead session and others within it: two sellers of every hour, of whom the first is watched, and a buyer."""
+    """A day-ahead session and others within it: two sellers of every hour, the first one watched, and a buyer."""
 
     def __init__(self, world: SettlingWorld, sessions: int = 0):
         self.world = world
-        self.sellers, buyer = world.traders[:2], world.traders[2]
+        self.sellers, self.buyer = world.traders[:2], world.traders[2]
         self.hourly = open_at(world, BASE, 4, HOURS)
         others = [open_at(world, BASE + 16 * k, 2, HALF_HOURS) for k in range(sessions)]
         self.desk = Desk(world, self.hourly, *others)
         for session in self.desk.sessions:
-            for trader, side, wh in ((self.sellers[0], SELL, 500), (self.sellers[1], SELL, 500), (buyer, BUY, 1_000)):
+            sides = [(trader, SELL, 500) for trader in self.sellers] + [(self.buyer, BUY, 1_000)]
+            for trader, side, wh in sides:
                 self.desk.trade(session, trader, *((p, side, AT, wh) for p in range(session.terms.period_count)))
 
     def deliver(self) -> dict:
@@ -120,6 +121,18 @@ class Day:
         """Gas of a settlement by meter."""
         self.desk.settle(session, self.sellers[seller], evidence)
         return self.world.evm.gas_used
+
+    def correct(self) -> int:
+        """Gas of correcting the first seller once, after both were settled; the buyer is settled and the session closed."""
+        world, (seller, _) = self.world, self.sellers
+        evidence = world.anchor(self.hourly, {self.buyer: [(400, 0)] * 96})
+        world.evm.now += 3_600
+        self.desk.settle(self.hourly, self.buyer, evidence)
+        world.market.closeSession(self.hourly.id)
+        newer = world.anchor(self.hourly, {seller: [(0, 100)] * 96})
+        world.evm.now += 3_600
+        world.corrections.correct(self.hourly.id, seller.connection, self.desk.positions(seller), [newer[seller]])
+        return world.evm.gas_used
 
     def settle_missing(self) -> int:
         """Gas of settling the first seller without readings, all deadlines over."""
@@ -169,6 +182,7 @@ def measure(world: SettlingWorld) -> dict[str, int]:
             gas[f"24 hours, {name}"] = day.settle(day.hourly, 0, evidence)
             if sessions == 0:
                 gas[f"24 hours, {name}, not the first of its session"] = day.settle(day.hourly, 1, evidence)
+                gas[f"correction of 24 hours, {name}"] = day.correct()
             if sessions == 1:
                 gas["8 half hours, within a session of 24 hours"] = day.settle(day.desk.sessions[1], 0, evidence)
     with world.evm.rolled_back():

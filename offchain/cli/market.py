@@ -153,7 +153,8 @@ def _correct(
     from offchain.market.correcting import correct_bundles, find_differences
 
     receipts = correct_bundles(suite, signer, session, find_differences(suite, store, sessions, session))
-    return [f"corrected {len(receipts)} bundles by newer readings"] if receipts else []
+    count = len(receipts)
+    return [f"corrected {count} bundle{'' if count == 1 else 's'} by newer readings"] if receipts else []
 
 
 def _wait(suite: "Suite", session: "SessionRecord") -> None:

@@ -62,8 +62,8 @@ def correct(
         text = f"session {session}: nothing to correct"
     else:
         done = "would be corrected" if dry_run else "corrected"
-        text = f"session {session}: {len(rows)} bundles {done}, {sum(r['difference_utoken'] for r in rows) / 1e6:+.6f}"
-        text += " token to traders"
+        bundles = "1 bundle" if len(rows) == 1 else f"{len(rows)} bundles"
+        text = f"session {session}: {bundles} {done}, {sum(paid) / 1e6:+.6f} token to traders"
     if told["collected_utoken"]:
         text += f"; {told['collected_utoken'] / 1e6:.6f} token of debts collected"
     if owed:

@@ -43,6 +43,7 @@ BUSINESS_EVENTS = {
     "CertificatesIssued": ("Energy certificates issued", ""),
     "TraderSettled": ("Trades verified and settled", "paid to traders"),
     "SessionClosed": ("Trading session closed", "left to the operator"),
+    "TraderCorrected": ("Trades corrected by newer readings", ""),
     "RegimeChanged": ("Grid regime changed", ""),
     "RequestPublished": ("FlexRequest published", "escrowed"),
     "RequestClosed": ("FlexRequest closed", "returned to the DSO"),
@@ -66,6 +67,7 @@ BUSINESS_EVENTS = {
     "ProsumerCorrected": ("Prosumer settlement corrected", ""),
     "Owed": ("Debt recorded", ""),
     "OwedCollected": ("Debt collected", ""),
+    "OwedSetOff": ("Debt set off", ""),
 }
 """Events of the day as people call them, and what their money is."""
 ENROLMENT_EVENTS = {

@@ -41,7 +41,7 @@ def account(world, prosumer):
     return found
 
 
-def anchor(world, first_isp: int, readings: dict) -> None:
+def anchor(world, first_isp: int, readings: dict, version: int = 1) -> None:
     """A metered day from ``first_isp`` on, anchored and confirmed, with its readings in the store."""
     domain = metering_domain(world.chain.chain_id, world.suite.address("MeteringLedger"))
     days, rows, leaves = [], [], []
@@ -55,8 +55,11 @@ def anchor(world, first_isp: int, readings: dict) -> None:
             "valuesHash": values_hash(packed),
         }
         signature = sign(METER_DAY.digest(domain, message), prosumer.device)
-        days.append(MeterDayRow(prosumer.meter_id, first_isp, ISPS, 1, packed, signature))
-        for isp, (import_wh, export_wh) in enumerate(values, start=first_isp):
+        days.append(MeterDayRow(prosumer.meter_id, first_isp, ISPS, version, packed, signature))
+        for isp, reading in enumerate(values, start=first_isp):
+            if reading is None:
+                continue
+            import_wh, export_wh = reading
             message = {"meterId": prosumer.meter_id, "isp": isp, "importWh": import_wh, "exportWh": export_wh}
             signature = sign(READING.digest(domain, message), prosumer.device)
             rows.append(ReadingRow(prosumer.meter_id, isp, import_wh, export_wh, 0, signature, 0, "test"))
@@ -66,7 +69,7 @@ def anchor(world, first_isp: int, readings: dict) -> None:
         world.cast.operator, "MeteringLedger", "anchorDay", first_isp, ISPS, tree.root, len(days), data_hash
     )
     batch = Batch(
-        *(0, BatchKind.DAY, world.cast.operator.address, first_isp, ISPS, 1, tree.root, len(days), data_hash),
+        *(0, BatchKind.DAY, world.cast.operator.address, first_isp, ISPS, version, tree.root, len(days), data_hash),
         *(BatchStatus.CONFIRMED, receipt.tx_hash, world.clock.now()),
     )
     with world.store.write() as connection:

@@ -23,7 +23,7 @@ from offchain.chain.toolchain import ROOT
 from offchain.domain.errors import DomainError
 from tests.integration.probe import deploy_probe, signers
 
-CONTRACTS = 28
+CONTRACTS = 29
 """Of the whole suite, with a local currency."""
 
 

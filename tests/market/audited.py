@@ -60,13 +60,14 @@ class AuditedWorld(SettlingWorld):
 
     def __init__(self):
         super().__init__()
-        self.days: list[dict[str, Any]] = []
+        self.anchored: list[list[dict[str, Any]]] = []
+        """Days of every batch, in the order of their anchoring."""
         self.forecasts: list[dict[str, Any]] = []
         self.documents: list[bytes] = []
 
     def anchor(self, session, readings, **day):
         evidence = super().anchor(session, readings, **day)
-        self.days = [proven["day"] for proven in evidence.values()]
+        self.anchored.append([proven["day"] for proven in evidence.values()])
         return evidence
 
     def commit_forecast(self, session, net_wh):
@@ -85,17 +86,17 @@ class AuditedWorld(SettlingWorld):
 
     def records(self) -> Records:
         """Evidence as a store would hold it."""
-        anchored = self.events("DayAnchored")[-1].args if self.days else {}
-        rows = [
-            MeterDayRow(d["meterId"], d["firstIsp"], d["ispCount"], anchored["version"], d["values"], d["signature"])
-            for d in self.days
-        ]
         batches = []
-        if rows:
-            fields = (anchored["firstIsp"], anchored["ispCount"], anchored["version"], anchored["root"], len(rows))
+        for number, (event, days) in enumerate(zip(self.events("DayAnchored"), self.anchored, strict=True), start=1):
+            args = event.args
+            fields = (args["firstIsp"], args["ispCount"], args["version"], args["root"], len(days))
             batch = Batch(
-                1, BatchKind.DAY, anchored["operator"], *fields, anchored["dataHash"], BatchStatus.CONFIRMED, None, 0
+                number, BatchKind.DAY, args["operator"], *fields, args["dataHash"], BatchStatus.CONFIRMED, None, 0
             )
+            rows = [
+                MeterDayRow(d["meterId"], d["firstIsp"], d["ispCount"], batch.version, d["values"], d["signature"])
+                for d in days
+            ]
             batches.append((batch, rows))
         commitments = {}
         for event in self.events("Committed"):

@@ -108,7 +108,7 @@ class SettlingWorld(MarketWorld):
             }
             leaves.append(meter_day_leaf(meter_of(trader), session.first_isp, isps, values_hash(packed)))
         tree = MerkleTree(leaves)
-        self.evm.now = (session.first_isp + isps) * SECONDS_PER_ISP
+        self.evm.now = max(self.evm.now, (session.first_isp + isps) * SECONDS_PER_ISP)
         self.metering.anchorDay(
             *(session.first_isp, isps, tree.root, len(leaves), keccak(b"data")), sender=self.meter_operator.address
         )

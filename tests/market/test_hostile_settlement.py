@@ -46,6 +46,7 @@ QUANTITY = st.integers(10, 900)
 SELLER = st.tuples(PRODUCTS, st.just(SELL), st.sampled_from([8, 30]), QUANTITY)
 BUYER = st.tuples(PRODUCTS, st.just(BUY), st.sampled_from([30, 40]), QUANTITY)
 ANYBODY = st.one_of(SELLER, BUYER)
+LIES = st.sampled_from(["", "", "payout", "bundle"])
 READINGS = st.one_of(
     st.just([(0, 0)] * 8),
     st.just([None] * 8),
@@ -138,6 +139,9 @@ def make_machine(world, seen: Counter):
             world.evm.now = session.times.readings_due + data.draw(st.integers(-1, 1))
             self.expected = {person: house.balanceOf(person.address) for person in self.people}
             self.total = self.money()
+            if self.standing and data.draw(st.booleans()):
+                # Most of what can go wrong comes after a proposal.
+                self.propose(2, data.draw(LIES), data.draw(st.integers(0, 2)))
 
         def auction(self, rejecting) -> None:
             session, reference = self.session, self.reference
@@ -272,9 +276,10 @@ def make_machine(world, seen: Counter):
         # -------------------------------------------------- batches
 
         @precondition(lambda self: self.standing)
-        @rule(who=st.integers(0, 1), lie=st.sampled_from(["", "", "payout", "bundle"]), place=st.integers(0, 2))
+        @rule(who=st.integers(0, 2), lie=LIES, place=st.integers(0, 2))
         def propose(self, who, lie, place):
-            sender, place, outcomes = stakers[who], place % len(self.standing), []
+            sender = self.whose_turn() if who == 2 else stakers[who]
+            place, outcomes = place % len(self.standing), []
             for trader in self.standing:
                 found, injected = world.settlement.outcomeOf(
                     self.session.id, trader.connection, self.position(trader), [self.evidence[trader]]
@@ -311,6 +316,13 @@ def make_machine(world, seen: Counter):
                 )
                 self.proposed_turn = self.turn()
                 seen["lie proposed" if lie else "truth proposed"] += 1
+
+        def whose_turn(self):
+            """The one who was drawn, the first where anybody may."""
+            if world.evm.now < (self.turns_from or self.session.times.readings_due):
+                return stakers[0]
+            drawn = proposer.proposerOf(self.session.id)
+            return next((staker for staker in stakers if staker.address == drawn), stakers[0])
 
         def turn(self) -> int:
             turns_from = self.turns_from or self.session.times.readings_due
@@ -386,33 +398,30 @@ def make_machine(world, seen: Counter):
                 self.proposal, self.turns_from, self.first_turn = None, world.evm.now, self.proposed_turn + 1
                 seen["fraud proven"] += 1
 
-        @precondition(lambda self: self.proposal and self.open_of(self.proposal))
-        @rule(place=st.integers(0, 2))
-        def claim_before_the_answer(self, place):
-            """The window is over, the answer not yet due."""
-            over = self.proposal.until + self.standstill
-            due = min(self.challenges[number].answer_by for number in self.open_of(self.proposal))
-            if "house" not in self.paused and world.evm.now <= over < due:
-                self.pass_to(over)
-                self.claim(place=place)
-
+        @precondition(lambda self: self.proposal)
         @rule(who=st.integers(0, 1))
         def unstake(self, who):
+            """A proposer would rather have its stake back before anybody looks."""
             staker = stakers[who]
             amount = self.stakes[staker]
             error = "StakeBound" if self.clock < self.bound[staker] else None
             if self.expect(error, lambda: proposer.unstake(amount, sender=staker.address)):
                 self.expected[staker] += amount
                 self.stakes[staker] = 0
-                seen["stake taken back" if amount else "nothing to take back"] += 1
+                seen["stake taken back"] += amount > 0
+            else:
+                seen["stake held back"] += 1
 
         # -------------------------------------------------- who is paid
 
         @precondition(lambda self: self.proposal)
-        @rule(place=st.integers(0, 2))
-        def claim(self, place):
+        @rule(place=st.integers(0, 2), in_time=st.booleans())
+        def claim(self, place, in_time):
+            """In time: as soon as the window is over, if that comes by waiting; challenges may still be open then."""
             proposal = self.proposal
             place %= len(proposal.traders)
+            if in_time and "house" not in self.paused:
+                self.pass_to(max(world.evm.now, proposal.until + self.standstill))
             trader = proposal.traders[place]
             error = None
             if self.clock < proposal.until:
@@ -507,6 +516,7 @@ REACHED = {
     "seller without energy",
     "settled by meter",
     "settled without readings",
+    "stake held back",
     "stake taken back",
     "truth challenged",
     "truth proposed",

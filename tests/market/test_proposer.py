@@ -358,6 +358,60 @@ def test_claim_waits_for_the_challenge_window(settling, session, proposed):
         settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
 
 
+def test_window_stands_still_while_the_clearing_house_is_paused(settling, session, proposed):
+    """Nobody can lock the bond of a challenge then: neither the window nor the time that the stake is bound runs."""
+    batch, proposer, evidence = proposed
+    until, stranger = settling.evm.now + CHALLENGE, settling.traders[4]
+    bound = settling.proposer.stakeOf(proposer.address)["boundUntil"]
+    settling.evm.now = until - 1
+    settling.house.pause(sender=settling.admin.address)
+    settling.evm.now += 3 * DAY
+    with reverts("EnforcedPause"):
+        challenge(settling, session, batch, stranger)
+    moved = until + 3 * DAY
+    with reverts("ChallengeWindowOpen", session.id, moved, moved - 1):
+        settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
+    settling.evm.now = bound + 3 * DAY
+    pause = settling.evm.now - until + 1
+    assert settling.proposer.clock() == until - 1
+    with reverts("StakeBound", proposer.address, bound + pause, settling.evm.now):
+        settling.proposer.unstake(MINIMUM, sender=proposer.address)
+    settling.house.unpause(sender=settling.admin.address)
+    number = challenge(settling, session, batch, stranger)
+    settling.evm.now += 1
+    with reverts("ChallengeWindowOver", session.id, until + pause, until + pause):
+        challenge(settling, session, batch, stranger)
+    answer(settling, session, number, batch, evidence, 0)
+    settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
+    settling.evm.now = bound + pause
+    settling.proposer.unstake(MINIMUM, sender=proposer.address)
+
+
+def test_window_of_a_proposal_made_during_a_pause_begins_when_it_ends(settling, session):
+    draw(settling, session, *settling.traders[2:4])
+    evidence = meter(settling, session)
+    batch, proposer = batch_of(settling, session, evidence), proposer_of(settling, session)
+    settling.house.pause(sender=settling.admin.address)
+    settling.evm.now += 60
+    propose(settling, session, batch, proposer)
+    settling.evm.now += 5 * CHALLENGE
+    settling.house.unpause(sender=settling.admin.address)
+    until = settling.evm.now + CHALLENGE
+    with reverts("ChallengeWindowOpen", session.id, until, settling.evm.now):
+        settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
+    settling.evm.now = until
+    settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
+
+
+def test_claim_works_during_a_pause_that_began_after_the_window(settling, session, proposed):
+    batch, _, _ = proposed
+    settling.evm.now += CHALLENGE
+    settling.house.pause(sender=settling.admin.address)
+    settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
+    settling.evm.now += DAY
+    settling.proposer.claim(session.id, batch.outcomes[1], batch.proof(1))
+
+
 def test_claim_refuses_what_was_not_proposed(settling, session, proposed):
     batch, _, _ = proposed
     settling.evm.now += CHALLENGE

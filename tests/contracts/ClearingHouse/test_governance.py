@@ -12,6 +12,7 @@ unpause
 ├── admin with a delay, not scheduled → reverts AccessManagerNotScheduled
 ├── admin with a delay, too early → reverts AccessManagerNotReady
 └── else → resumed, emits Unpaused
+pausedSeconds: all pauses that are over, and the running one
 token, authority: as constructed
 """
 
@@ -98,6 +99,24 @@ def test_unpause_waits_when_admin_has_delay(house, paused, authority, actors):
     clock.at(brownie.chain[-1].timestamp + DELAY)
     house.unpause({"from": actors.admin})
     assert not house.paused()
+
+
+def test_pausedSeconds_counts_pauses_that_are_over_and_the_running_one(house, actors):
+    assert house.pausedSeconds() == 0
+    start = brownie.chain[-1].timestamp + 1_000
+    for moment, change, caller in (
+        (start, house.pause, actors.guardian),
+        (start + 500, house.unpause, actors.admin),
+        (start + 2_000, house.pause, actors.guardian),
+    ):
+        clock.at(moment)
+        change({"from": caller})
+    clock.move_to(start + 2_070)
+    assert house.pausedSeconds() == 570
+    clock.at(start + 2_100)
+    house.unpause({"from": actors.admin})
+    clock.move_to(start + 9_000)
+    assert house.pausedSeconds() == 600
 
 
 def test_constructor_keeps_token_and_authority(house, token, authority):

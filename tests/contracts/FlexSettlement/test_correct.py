@@ -8,6 +8,7 @@ correct
 └── else, by anyone → the difference to the last verdict moves, emits ProsumerCorrected, FlexOrderCorrected
     ├── up → the payer pays the prosumer; what it cannot pay → owed
     ├── down → from the bond first, then the free balance; the rest → owed
+    ├── either way, what is owed the other way is set off first
     ├── readings after a day settled as missing, or never settled → the same
     ├── a replacement's bonus stands
     └── direct order → between DSO and prosumer alone
@@ -236,6 +237,25 @@ def test_correct_takes_from_the_bond_then_the_balance_and_leaves_the_rest_owed(w
     assert event(tx, "ProsumerCorrected")["difference"] == -(REWARD + 100_000)
     assert (world.bond(home), world.free(home.account)) == (0, 0)
     assert world.settlement.owed(home.account, actors.aggregator) == REWARD - 7
+
+
+def test_correct_sets_off_what_the_payer_owes_before_it_asks_for_the_bond(world, actors):
+    """Two corrections that cancel out leave nobody worse off, whoever had no money in between."""
+    home, (order, _) = world.home, settled_and_finalised(world, {72: 900})
+    empty(world, actors.dso)
+    empty(world, actors.aggregator)
+    before = world.bond(home), world.free(home.account)
+    world.correct(order, home, world.finish_day({"home": {72: 1_000}}))
+    owed = world.settlement.owed(actors.aggregator, home.account)
+    side = world.settlement.owed(actors.dso, actors.aggregator)
+    tx = world.correct(order, home, world.finish_day({"home": {72: 900}}))
+    assert [dict(item) for item in tx.events["OwedSetOff"]] == [
+        {"debtor": actors.aggregator, "creditor": home.account, "amount": owed, "left": 0},
+        {"debtor": actors.dso, "creditor": actors.aggregator, "amount": side, "left": 0},
+    ]
+    assert "Owed" not in tx.events
+    assert (world.bond(home), world.free(home.account)) == before
+    assert world.settlement.owed(actors.aggregator, home.account) == 0
 
 
 def test_correct_lets_a_bonus_stand(world):

@@ -47,6 +47,10 @@ def test_replay_follows_a_bundle_to_its_settlement():
     session = replay_sessions([opened(), submitted(), claimed, settled, closed])[1]
     record = session.bundles[CONNECTION]
     assert (record.released, record.escrow, record.outcome.payout, session.residual) == (5, 2, 3, 9)
+    assert (record.paid, record.corrected) == (3, None)
+    newest = event("TraderCorrected", "MarketCorrections", connectionId=CONNECTION, outcome=outcome | {"payout": 0})
+    record = replay_sessions([opened(), submitted(), claimed, settled, closed, newest])[1].bundles[CONNECTION]
+    assert (record.paid, record.outcome.payout) == (0, 3)
 
 
 def test_replay_passes_over_events_of_other_contracts():

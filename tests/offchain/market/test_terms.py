@@ -34,3 +34,11 @@ def test_session_terms_refuse_what_has_no_delivery(changed):
 def test_session_terms_refuse_an_acceptance_window_after_delivery_began():
     with pytest.raises(DomainError, match="7201 s ends after delivery begins"):
         replace(TERMS, acceptance_seconds=7_201)
+
+
+def test_session_terms_leave_a_week_for_corrections():
+    """Readings count for 30 days."""
+    day = 86_400
+    replace(TERMS, readings_due_seconds=20 * day, settlement_seconds=3 * day)
+    with pytest.raises(DomainError, match="settlement ends 1987201 s after delivery"):
+        replace(TERMS, readings_due_seconds=20 * day, settlement_seconds=3 * day + 1)
