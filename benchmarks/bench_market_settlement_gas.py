@@ -123,7 +123,7 @@ class Day:
         return self.world.evm.gas_used
 
     def correct(self) -> int:
-        """Gas of correcting the first seller once, after both were settled; the buyer is settled and the session closed."""
+        """Gas of correcting the first seller once the buyer, too, is settled and the session closed."""
         world, (seller, _) = self.world, self.sellers
         evidence = world.anchor(self.hourly, {self.buyer: [(400, 0)] * 96})
         world.evm.now += 3_600

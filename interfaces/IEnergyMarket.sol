@@ -252,7 +252,7 @@ interface IEnergyMarket {
     /// @dev Errors: {NotFinalised}, {BundleMismatch}, {AlreadyClaimed}, {AlreadySettled}. Emits: {BundleClaimed}.
     function claim(uint64 sessionId, bytes32 connectionId, bytes calldata bundle) external;
 
-    /// @notice As {claim} for many bundles, a quarter of the gas for each. Those that were claimed or settled are passed over,
+    /// @notice As {claim} for many bundles, less than half of the gas for each. Those that were claimed or settled are passed over,
     /// so that nobody can stop the others by claiming one of them first. Errors: {NotFinalised}, {BundleMismatch}.
     function claimAll(uint64 sessionId, Claim[] calldata claims) external;
 

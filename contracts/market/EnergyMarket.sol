@@ -314,10 +314,10 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 products = auction.book.periodCount;
         if (last >= products) revert TickBook.PeriodOutsideSession(0, last, products);
         bool isFinal = block.timestamp > auction.acceptBy;
-        uint256 outdated = auction.outdated;
+        uint256 outdated = isFinal ? auction.outdated : 0;
         finished = true;
         for (uint256 product = first; product <= last; ++product) {
-            if (!_needsClearing(auction, outdated, product, isFinal)) continue;
+            if (!_needsClearing(auction, outdated, product)) continue;
             if (auction.book.clear(product, maxTicks)) {
                 outdated &= ~(1 << product);
                 emit ProductCleared(sessionId, uint16(product), isFinal, auction.book.results[product]);
@@ -325,18 +325,14 @@ contract EnergyMarket is IEnergyMarket, Module {
                 finished = false;
             }
         }
-        auction.outdated = outdated;
+        if (isFinal) auction.outdated = outdated;
     }
 
     /// Products without any order never need it; their result stays zero.
-    function _needsClearing(
-        Auction storage auction,
-        uint256 outdated,
-        uint256 product,
-        bool isFinal
-    ) private view returns (bool) {
+    /// @param outdated As in {Auction}; zero as long as provisional results stand although their books changed.
+    function _needsClearing(Auction storage auction, uint256 outdated, uint256 product) private view returns (bool) {
         if (auction.book.results[product] == 0) return !auction.book.isEmpty(product);
-        return isFinal && (outdated >> product) & 1 != 0;
+        return (outdated >> product) & 1 != 0;
     }
 
     /// @inheritdoc IEnergyMarket
@@ -470,16 +466,12 @@ contract EnergyMarket is IEnergyMarket, Module {
         uint256 boughtWh;
         uint256 greenSoldWh;
         for (uint256 product = 0; product < grid.periodCount; ++product) {
-            if (_needsClearing(auction, outdated, product, true)) revert ProductNotCleared(sessionId, uint16(product));
-            uint256 packed = auction.book.results[product];
-            if (packed <= uint256(TickBook.Class.None)) continue;
-            TickBook.Result memory result = TickBook.unpack(grid, packed);
+            if (_needsClearing(auction, outdated, product)) revert ProductNotCleared(sessionId, uint16(product));
+            (uint256 volume, uint256 buyers, uint256 sellers) = TickBook.boundsOf(grid, auction.book.results[product]);
             uint256 green = product < grid.periodCount / 2 ? 0 : 1;
-            uint256 boundWh = result.volumeWh;
-            if (result.rationDenominator != 0) boundWh += result.rationDenominator / grid.minQuantityWh + 1;
-            volumeWh[green] += result.volumeWh;
-            boughtWh += result.class == TickBook.Class.MarginalBuyer ? boundWh : result.volumeWh;
-            greenSoldWh += green * (result.class == TickBook.Class.MarginalSeller ? boundWh : result.volumeWh);
+            volumeWh[green] += volume;
+            boughtWh += buyers;
+            greenSoldWh += green * sellers;
         }
         auction.finalised = true;
         auction.surplusPrice = _affordable(auction.surplusPrice, auction.surplusBudget, boughtWh);

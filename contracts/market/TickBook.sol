@@ -83,8 +83,8 @@ import {Money} from "contracts/clearinghouse/Money.sol";
 ///   the descending pointer never passes it;
 /// - when both sides are equal, the next tick with supply is above b, or there is none;
 /// - d is the next bit of the demand below b.
-/// Gas: about 57,000 once, 2,700 a tick that is read, 2,200 for each further bitmap word of 256 ticks; the same for any
-/// number of orders.
+/// Gas: in a market about 44,000 once, 2,530 a tick that is read (2,840 where ticks are not neighbours), of which its slot
+/// takes 2,100, and 2,200 for each further bitmap word of 256 ticks; the same for any number of orders.
 ///
 /// **What the caller sees to.** Who may place and remove which bundle (the book knows sums, not owners), that escrow is
 /// held, and that a stored result is not used once its book changed: clear again. The book itself refuses changes while
@@ -586,6 +586,20 @@ library TickBook {
         if (result.class > Class.None) result.price = clearingPrice(grid, packed);
     }
 
+    /// @notice Matched volume of a stored result, and bounds on what all buyers and all sellers are filled with, Wh.
+    /// @dev On the rationed side each order at the margin may add a Wh by rounding up.
+    function boundsOf(
+        Grid memory grid,
+        uint256 packed
+    ) internal pure returns (uint256 volumeWh, uint256 boughtWh, uint256 soldWh) {
+        volumeWh = packed >> 180;
+        (boughtWh, soldWh) = (volumeWh, volumeWh);
+        uint256 marginalOrders = ((packed >> 116) & LANE) / grid.minQuantityWh + 1;
+        uint256 class = packed & 0xf;
+        if (class == uint256(Class.MarginalBuyer)) boughtWh += marginalOrders;
+        else if (class == uint256(Class.MarginalSeller)) soldWh += marginalOrders;
+    }
+
     /// @notice Price of a stored result, micro-token per kWh; without meaning in the classes Open and None.
     function clearingPrice(Grid memory grid, uint256 packed) internal pure returns (int256) {
         unchecked {
@@ -718,7 +732,18 @@ library TickBook {
                 // The last tick of the other side lies at MAX_TICKS - other.end from here.
                 if (moving.next + other.end > MAX_TICKS) return true;
                 if (maxTicks == 0) return false;
-                _absorb(moving);
+                assembly ("memory-safe") {
+                    // Fields of a pointer, a word each: absorbedWh, end, priorEnd, bits, next, words, levels, mirror, shift.
+                    let position := mload(add(moving, 0x80))
+                    let level := sload(add(mload(add(moving, 0xc0)), xor(position, mload(add(moving, 0xe0)))))
+                    level := and(shr(mload(add(moving, 0x100)), level), LANE)
+                    mstore(moving, add(mload(moving), level))
+                    mstore(add(moving, 0x40), mload(add(moving, 0x20)))
+                    position := add(position, 1)
+                    mstore(add(moving, 0x20), position)
+                    mstore(add(moving, 0x60), shr(1, mload(add(moving, 0x60))))
+                    mstore(add(moving, 0x80), position)
+                }
             }
         }
         return true;
@@ -745,22 +770,6 @@ library TickBook {
         return true;
     }
 
-    /// Absorbs what a side has at the position that {_seek} found.
-    function _absorb(Pointer memory pointer) private view {
-        assembly ("memory-safe") {
-            // absorbedWh, end, priorEnd, bits, next, words, levels, mirror, shift: a word each.
-            let position := mload(add(pointer, 0x80))
-            let level := sload(add(mload(add(pointer, 0xc0)), xor(position, mload(add(pointer, 0xe0)))))
-            level := and(shr(mload(add(pointer, 0x100)), level), LANE)
-            mstore(pointer, add(mload(pointer), level))
-            mstore(add(pointer, 0x40), mload(add(pointer, 0x20)))
-            position := add(position, 1)
-            mstore(add(pointer, 0x20), position)
-            mstore(add(pointer, 0x60), shr(1, mload(add(pointer, 0x60))))
-            mstore(add(pointer, 0x80), position)
-        }
-    }
-
     /// Number of the lowest bit; `bits` is not zero.
     /// @dev A product and a table give its group of 32, a quotient and a table its place there, for a third of what halving
     /// takes: A. Husson, "Cheap find-first-set in the EVM", with the constants of Solady's `LibBit.ffs`.
@@ -776,11 +785,7 @@ library TickBook {
     }
 
     /// Packed result of pointers that ended; each branch is one class of the derivation above.
-    function _resultOf(
-        Book storage book,
-        Pointer memory supply,
-        Pointer memory demand
-    ) private view returns (uint256) {
+    function _resultOf(Book storage book, Pointer memory supply, Pointer memory demand) private view returns (uint256) {
         uint256 supplyWh = supply.absorbedWh;
         uint256 demandWh = demand.absorbedWh;
         if (supplyWh == 0 || demandWh == 0) return uint256(Class.None);

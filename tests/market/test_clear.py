@@ -143,6 +143,24 @@ def test_reject_takes_orders_off_and_charges_the_fee(world, crossed):
     assert crossed.market.fillsOf(crossed.id, ASKS)["soldWh"][0] == 400
 
 
+def test_clear_again_in_steps_after_a_rejection(world, crossed):
+    crossed.close_gate()
+    crossed.clear()
+    before = crossed.market.resultOf(crossed.id, 0)
+    crossed.reject(world.traders[0], BIDS, 0b001)
+    assert crossed.clear() and world.evm.events == []  # provisional results stand until the window ends
+    assert crossed.market.resultOf(crossed.id, 0) == before
+    crossed.end_acceptance()
+    assert not crossed.clear(0, 7, 0)
+    with reverts("ProductNotCleared", crossed.id, 0):
+        crossed.finalise()
+    while not crossed.clear(0, 7, 1):
+        pass
+    assert crossed.market.resultOf(crossed.id, 0) != before
+    assert crossed.clear() and world.evm.events == []
+    crossed.finalise()
+
+
 def test_reject_closes_the_bundle_when_nothing_is_left(world, crossed):
     seller = world.traders[1]
     crossed.close_gate()
