@@ -9,6 +9,8 @@ pragma solidity ^0.8.24;
 /// buys may add up to down(max(n, 0) * shareBps / 10^4), the sells to down(max(-n, 0) * shareBps / 10^4), over both types.
 /// The hour of a period is that of its beginning, UTC. A buy needs a limit price <= buyLimits[hour], a sell one >=
 /// sellLimits[hour]; the smallest and the largest int64 mean "never".
+/// An ISP of a committed forecast is traded in one session only: with the same forecast in two sessions that overlap, a
+/// rule would trade its share twice. A later session needs a forecast that was committed for it, of what is open then.
 /// One bundle in a session, only where the connection has done nothing yet: what the owner placed, replaced or cancelled
 /// by itself stands.
 /// @custom:stop Paused: no rule is registered or used. Revoking works.
@@ -59,6 +61,8 @@ interface ITradingRules {
     error OwnOrdersStand(uint64 sessionId, bytes32 connectionId);
     error ForecastNotUsable(uint64 commitmentId, address committer, address expected);
     error ForecastMismatch(bytes32 meterId, uint32 firstIsp, uint16 ispCount);
+    /// @notice The connection traded ISPs of the session by the same forecast in another one.
+    error ForecastTraded(bytes32 connectionId, uint64 commitmentId, uint256 firstIsp);
     error LimitBroken(uint256 position, int256 price, int256 limit);
     error NotGreen(uint256 position, uint256 product);
     error ShareExceeded(uint256 period, uint256 quantityWh, uint256 limitWh);
@@ -73,7 +77,7 @@ interface ITradingRules {
 
     /// @notice Places a bundle by the rule in force.
     /// @dev Errors: {RuleNotInForce}, {RuleNotValidNow}, {NotAgentOf}, {OwnOrdersStand}, {ForecastNotUsable},
-    /// {ForecastMismatch}, `LeafNotCommitted`, {LimitBroken}, {NotGreen}, {ShareExceeded}, those of
+    /// {ForecastMismatch}, `LeafNotCommitted`, {ForecastTraded}, {LimitBroken}, {NotGreen}, {ShareExceeded}, those of
     /// `IEnergyMarket.submit`. Emits: {PlacedByRule}.
     function place(Rule calldata rule, uint64 sessionId, bytes calldata bundle, Forecast calldata forecast) external;
 

@@ -3,6 +3,7 @@ pragma solidity ^0.8.24;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {ICommitmentRegistry} from "interfaces/ICommitmentRegistry.sol";
 import {IEnergyMarket} from "interfaces/IEnergyMarket.sol";
@@ -36,6 +37,8 @@ contract TradingRules is ITradingRules, Module, EIP712 {
     }
 
     mapping(bytes32 connectionId => Registered) private _rules;
+    /// @dev Bit i of word k: ISP 256 k + i of a committed forecast was traded.
+    mapping(bytes32 connectionId => mapping(uint64 commitmentId => mapping(uint256 => uint256))) private _traded;
 
     constructor(
         address authority_,
@@ -89,7 +92,9 @@ contract TradingRules is ITradingRules, Module, EIP712 {
         }
         IEnergyMarket.Terms memory terms = _market.termsOf(sessionId);
         uint32 firstIsp = _market.session(sessionId).firstIsp;
-        uint256[] memory leftWh = _sharesOf(rule, terms, firstIsp, forecast, _requireForecast(rule, forecast));
+        uint32 forecastFirstIsp = _requireForecast(rule, forecast);
+        uint256[] memory leftWh = _sharesOf(rule, terms, firstIsp, forecast, forecastFirstIsp);
+        _trade(rule.connectionId, forecast.commitmentId, firstIsp, firstIsp - forecastFirstIsp, terms);
         _requireWithinRule(rule, terms, firstIsp, bundle, leftWh);
         emit PlacedByRule(sessionId, rule.connectionId, rule.number, forecast.commitmentId, msg.sender);
         _market.submitFor(sessionId, rule.connectionId, "", bundle);
@@ -133,6 +138,26 @@ contract TradingRules is ITradingRules, Module, EIP712 {
             revert ICommitmentRegistry.LeafNotCommitted(forecast.commitmentId, leaf);
         }
         return committed.firstIsp;
+    }
+
+    /// Marks the ISPs of a session, which begins at `position` of the forecast.
+    function _trade(
+        bytes32 connectionId,
+        uint64 commitmentId,
+        uint256 firstIsp,
+        uint256 position,
+        IEnergyMarket.Terms memory terms
+    ) private {
+        mapping(uint256 => uint256) storage words = _traded[connectionId][commitmentId];
+        uint256 end = position + uint256(terms.ispsPerPeriod) * terms.periodCount;
+        while (position < end) {
+            uint256 word = position >> 8;
+            uint256 count = Math.min(end, (word + 1) << 8) - position;
+            uint256 isps = (type(uint256).max >> (256 - count)) << (position & 0xff);
+            if (words[word] & isps != 0) revert ForecastTraded(connectionId, commitmentId, firstIsp);
+            words[word] |= isps;
+            position += count;
+        }
     }
 
     /// @return leftWh What may be sold in each delivery period, followed by what may be bought, Wh.

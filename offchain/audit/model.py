@@ -423,6 +423,8 @@ class Model:
     """Orders that stand, by session."""
     trading_rules: dict[bytes, TradingRule] = field(default_factory=dict)
     """By connection."""
+    traded_isps: dict[tuple[bytes, int], set[int]] = field(default_factory=dict)
+    """ISPs for which rules placed orders, by (connection, forecast commitment)."""
     stakes: defaultdict[str, Stake] = field(default_factory=lambda: defaultdict(Stake))
     """Of settlement proposers."""
     draws: defaultdict[int, dict[str, Candidate]] = field(default_factory=lambda: defaultdict(dict))

@@ -184,6 +184,10 @@ def flipped(name: str, argument: str, which: int = 0):
     return lambda world: world.changed(name, which, **{argument: flip(world.events(name)[which].args[argument])})
 
 
+def doubled(name: str):
+    return lambda world: [e for event in world.evm.history for e in [event] * (1 + (event.name == name))]
+
+
 def dropped(name: str, which: int = 0):
     return lambda world: world.without(name, which)
 
@@ -283,6 +287,7 @@ CHANGES = {
     "rule: orders left out": (dropped("BundleSubmitted", 3), "placed by a rule"),
     "rule: agent of an order": (other("PlacedByRule", agent=STRANGER), "agent of a rule"),
     "rule: forecast of an order": (other("PlacedByRule", commitmentId=9), "event about something never recorded"),
+    "rule: the same forecast in another session": (doubled("PlacedByRule"), "forecast traded twice"),
     "rule: revoked": (dropped("RuleRevoked"), "state of a contract"),
     # stakes and draw
     "stake: amount": (more("Staked", "amount"), "stake after adding to it"),

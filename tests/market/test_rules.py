@@ -65,6 +65,38 @@ def test_place_submits_orders_within_the_rule(settling, session):
     assert settling.evm.event("PlacedByRule")["agent"] == settling.outsider.address
 
 
+def test_place_trades_an_hour_of_a_forecast_in_one_session_only(settling, session):
+    """Half of the forecast is half of it, in however many sessions the same hours are traded."""
+    trader = settling.traders[0]
+    rule = register(settling, trader)
+    forecast = settling.commit_forecast(session, {trader: FORECAST_WH})[trader]
+    bundle = bundle_of((0, BUY, AT, 200))
+    place(settling, session, rule, bundle, forecast=forecast)
+    overlapping = settling.open()
+    with reverts("ForecastTraded", trader.connection, forecast["commitmentId"], session.first_isp):
+        place(settling, overlapping, rule, bundle, forecast=forecast)
+    assert overlapping.bundle(trader)["sequence"] == 0
+    place(settling, overlapping, rule, bundle)  # by another forecast
+
+
+@pytest.mark.parametrize("first", [252, 256])
+def test_place_trades_each_isp_of_a_long_forecast_once(settling, session, first):
+    """Sessions of 8 ISPs about the 256th of a forecast, one after the other, and one that cuts two of them."""
+    trader = settling.traders[0]
+    rule = register(settling, trader)
+    forecast = settling.commit_forecast(session, {trader: [200] * 300})[trader]
+    opening, bundle = settling.evm.now, bundle_of((0, BUY, AT, 200))
+    for position in (first, first - 8, first + 8, first + 4):
+        settling.evm.now = opening + position * SECONDS_PER_ISP
+        later = settling.open()
+        assert later.first_isp == session.first_isp + position
+        if position == first + 4:
+            with reverts("ForecastTraded", trader.connection, forecast["commitmentId"], later.first_isp):
+                place(settling, later, rule, bundle, forecast=forecast)
+        else:
+            place(settling, later, rule, bundle, forecast=forecast)
+
+
 @given(
     net_wh=st.lists(st.integers(-900, 900), min_size=8, max_size=8),
     share_bps=st.integers(0, 10_000),

@@ -59,6 +59,11 @@ def placed_by_rule(replay: Replay, event: Event) -> None:
     commitment = replay.find(replay.model.commitments, args["commitmentId"], "commitment")
     found = (commitment.kind, commitment.committer)
     replay.checks.equal(SUBJECT, "forecast of a rule", where, (CommitmentKind.FORECAST, terms["forecaster"]), found)
+    isps = range(session.first_isp, session.span.end_isp)
+    traded = replay.model.traded_isps.setdefault((connection_id, args["commitmentId"]), set())
+    again = traded.intersection(isps)
+    replay.rule(SUBJECT, "forecast traded twice", where, not again, "hours of one session", sorted(again)[:1])
+    traded.update(isps)
     replay.money.by_rule[session_id, connection_id] = args["commitmentId"]
 
 
