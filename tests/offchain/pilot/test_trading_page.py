@@ -74,7 +74,7 @@ def test_render_tells_what_intraday_trading_covered():
     page = render(result.report, result.details)
     assert "would have left 0.5 kWh undelivered and 0.6 kWh not taken" in page
     assert "Purchases of the day covered 0.4 kWh of its sales; 0.4 kWh bought in it were resold" in page
-    assert '<th scope="row">12:00–16:00<span class="note">intraday</span></th><td>30 min</td>' in page
+    assert '<th scope="row" class="time">12:00–16:00<span class="note">intraday</span></th><td>30 min</td>' in page
 
 
 def test_render_shows_no_book_when_only_intraday_sessions_matched():
