@@ -25,6 +25,7 @@ from pydantic import (
 
 from offchain.domain.errors import DomainError, PermanentError
 from offchain.domain.isp import SECONDS_PER_ISP, isp_of
+from offchain.store.database import file_of
 from oracles.normalise import MeteringPoint
 from oracles.sources.config import MeterId, Secret
 from oracles.sources.csv_file import CsvSourceConfig
@@ -294,7 +295,8 @@ class SiteConfig(_Model):
     @field_validator("store")
     @classmethod
     def _anchor_store(cls, value: str, info: ValidationInfo) -> str:
-        return value if "://" in value else str(_anchored(Path(value), info))
+        file = file_of(value)
+        return value if file is None else str(_anchored(file, info))
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SiteConfig":

@@ -15,7 +15,7 @@ from offchain.chain.contracts import Suite
 from offchain.chain.indexer import read_events
 from offchain.chain.record import DeploymentRecord
 from offchain.domain.errors import PermanentError
-from offchain.store.database import Store, open_store
+from offchain.store.database import Store, file_of, open_store
 
 CHAIN_STATE = "chain.state"
 DEPLOYMENT = "deployment.json"
@@ -59,8 +59,8 @@ class Evidence:
         files = {"deployment file": self.deployment}
         if self.rpc is None:
             files["chain state"] = self.state
-        if isinstance(self.store, Path):
-            files["store"] = self.store
+        if (store := file_of(self.store)) is not None:
+            files["store"] = store
         for what, path in files.items():
             if path is None or not path.is_file():
                 raise PermanentError(
@@ -113,11 +113,12 @@ def _start(stack: ExitStack, state: Path, chain_id: int) -> str:
 
 def _own_copy(stack: ExitStack, store: Path | str) -> Path | str:
     """A database file is read from a copy: opening it would leave a journal beside the original."""
-    if not isinstance(store, Path):
+    file = file_of(store)
+    if file is None:
         return store
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gridpact-audit-")))
     for suffix in ("", "-wal"):
-        part = store.with_name(store.name + suffix)
+        part = file.with_name(file.name + suffix)
         if part.exists():
             shutil.copyfile(part, folder / (STORE + suffix))
     return folder / STORE

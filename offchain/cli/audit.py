@@ -27,8 +27,7 @@ def audit(
     from offchain.audit import audit as run_audit
     from offchain.audit.source import Evidence, open_evidence
 
-    target = Path(store) if store is not None and "://" not in store else store
-    evidence = Evidence.of_pilot(pilot, rpc=rpc, deployment=deployments, store=target)
+    evidence = Evidence.of_pilot(pilot, rpc=rpc, deployment=deployments, store=store)
     with progress_bars(quiet) as progress:
         progress("chain and store", 0, 1)
         with open_evidence(evidence) as (chain, records):

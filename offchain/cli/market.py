@@ -1,6 +1,5 @@
 """``gridpact market``: sessions of the energy market, opened, watched and settled."""
 
-import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +15,9 @@ from offchain.cli.connection import (
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, all_sessions, find_session, known_session, open_suite, stamp
-from offchain.cli.output import JsonOption, note, result
+from offchain.cli.market_chain import DeploymentOption, all_sessions, known_session, open_suite, stamp
+from offchain.cli.market_files import bytes32, read_toml, whole_numbers
+from offchain.cli.output import JsonOption, columns, note, result
 from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
@@ -66,21 +66,24 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """All sessions and where they stand."""
+    from offchain.market.positions import overlapping
+
     suite = open_suite(rpc, chain_id, deployment)
-    now = suite.chain.block()["timestamp"]
+    now, sessions = suite.chain.block()["timestamp"], all_sessions(suite)
     rows = [
         {
             "session": session.id,
             "state": _state(session, now),
             "delivery": stamp(session.times.delivery_start),
             "periods": session.terms.period_count,
+            "period_minutes": _period_minutes(session),
             "traders": len(session.standing),
             "matched_wh": sum(r.volume_wh for r in session.results.values()),
+            "netted_with": [other.id for other in overlapping(sessions, session)],
         }
-        for session in all_sessions(suite).values()
+        for session in sessions.values()
     ]
-    text = "\n".join("  ".join(f"{value!s:<20}" for value in row.values()).rstrip() for row in rows)
-    result(rows, text or "no session was opened yet", as_json)
+    result(rows, columns(rows) if rows else "no session was opened yet", as_json)
 
 
 @app.command()
@@ -91,11 +94,12 @@ def show(
     deployment: DeploymentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prices, volumes and traders of a session."""
+    """Prices, volumes and traders of a session, and the sessions of the same hours that it is netted with."""
     suite = open_suite(rpc, chain_id, deployment)
-    record = find_session(suite, session)
-    data = _summary(record, suite.chain.block()["timestamp"])
+    sessions = all_sessions(suite)
+    data = _summary(sessions, known_session(sessions, session), suite.chain.block()["timestamp"])
     lines = [f"{name.replace('_', ' '):<14} {value}" for name, value in data.items() if not isinstance(value, list)]
+    lines += [f"netted with    session {other['session']}, {other['state']}" for other in data["netted_with"]]
     lines += [
         f"{row['delivery']:<26} {row['type']:<6} {row['price_utoken_per_kwh'] / 1e6:>9.4f} token/kWh "
         f"{row['volume_wh'] / 1e3:>10.3f} kWh"
@@ -116,7 +120,10 @@ def run(
     dev: DevOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take every step of a session that its time allows: clear, finalise, claim, settle, close, correct. Anyone may."""
+    """Take every step of a session that its time allows: clear, finalise, claim, settle, close, correct. Anyone may.
+
+    A bundle is settled when the auctions of all sessions of its hours have ended: run those too.
+    """
     from contextlib import nullcontext
 
     from offchain.market.operating import advance_session
@@ -124,9 +131,8 @@ def run(
 
     suite = open_suite(rpc, chain_id, deployment)
     signer = choose_signer(suite.chain, keystore, dev)
-    target = Path(store) if store is not None and "://" not in store else store
     steps: list[str] = []
-    with open_store(target, create=False) if target is not None else nullcontext() as opened:
+    with open_store(store, create=False) if store is not None else nullcontext() as opened:
         while True:
             sessions = all_sessions(suite)
             record = known_session(sessions, session)
@@ -142,8 +148,12 @@ def run(
             if not watch or record.residual is not None:
                 break
             _wait(suite, record)
-    state = _state(find_session(suite, session), suite.chain.block()["timestamp"])
-    result({"session": session, "steps": steps, "state": state}, f"session {session}: {state}", as_json)
+    now, sessions = suite.chain.block()["timestamp"], all_sessions(suite)
+    state, waits_for = _state(sessions[session], now), _waits_for(sessions, sessions[session], now)
+    text = f"session {session}: {state}"
+    if waits_for:
+        text += f"; waits for the end of the auction of session {', '.join(map(str, waits_for))}"
+    result({"session": session, "steps": steps, "state": state, "waits_for": waits_for}, text, as_json)
 
 
 def _correct(
@@ -172,25 +182,12 @@ def _terms(path: Path) -> "SessionTerms":
 
     from offchain.market.terms import SessionTerms
 
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise DomainError(f"terms {path}: {exc.strerror}") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise DomainError(f"terms {path} are not TOML: {exc}") from exc
-    known = {field.name for field in fields(SessionTerms)}
-    if unknown := sorted(given.keys() - known):
-        raise DomainError(f"terms {path}: unknown field {unknown[0]}", hint=f"one of {', '.join(sorted(known))}")
-    required = known - {"congestion_point_id"}
-    if missing := sorted(required - given.keys()):
-        raise DomainError(
-            f"terms {path}: {missing[0]} is missing", hint="all fields but congestion_point_id are needed"
-        )
-    for name in sorted(required):
-        if not isinstance(given[name], int) or isinstance(given[name], bool):
-            raise DomainError(f"terms {path}: {name} is {given[name]!r}, not a whole number")
-    if "congestion_point_id" in given:
-        given["congestion_point_id"] = bytes.fromhex(str(given["congestion_point_id"]).removeprefix("0x"))
+    optional = {"congestion_point_id": ""}
+    required = [field.name for field in fields(SessionTerms) if field.name not in optional]
+    given = read_toml(path, "terms", required, optional)
+    whole_numbers(path, "terms", given, required)
+    area = given["congestion_point_id"]
+    given["congestion_point_id"] = bytes32(area, "congestion_point_id") if area else bytes(32)
     return SessionTerms(**given)
 
 
@@ -222,9 +219,25 @@ def _state(session: "SessionRecord", now: int) -> str:
     return f"{left} bundles to settle" if left else "settled"
 
 
-def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
+def _period_minutes(session: "SessionRecord") -> int:
+    from offchain.domain.isp import SECONDS_PER_ISP
+
+    return session.terms.isps_per_period * SECONDS_PER_ISP // 60
+
+
+def _waits_for(sessions: dict[int, "SessionRecord"], session: "SessionRecord", now: int) -> list[int]:
+    """Sessions whose auction has to end before a session that has delivered can be settled."""
+    from offchain.market.positions import overlapping
+
+    if session.rates is None or session.residual is not None or now < session.times.delivery_end:
+        return []
+    return [other.id for other in overlapping(sessions, session) if other.rates is None]
+
+
+def _summary(sessions: dict[int, "SessionRecord"], session: "SessionRecord", now: int) -> dict[str, Any]:
     from offchain.domain.isp import SECONDS_PER_ISP
     from offchain.market.clearing import ClearingClass
+    from offchain.market.positions import overlapping
 
     matched = []
     for product, cleared in sorted(session.results.items()):
@@ -246,10 +259,14 @@ def _summary(session: "SessionRecord", now: int) -> dict[str, Any]:
         "gate_closure": stamp(session.times.gate_closure),
         "accept_by": stamp(session.times.accept_by),
         "delivery": stamp(session.times.delivery_start),
+        "delivery_end": stamp(session.times.delivery_end),
+        "periods": session.terms.period_count,
+        "period_minutes": _period_minutes(session),
         "settle_by": stamp(session.times.settle_by),
         "traders": len(session.standing),
         "settled": sum(record.outcome is not None for record in session.standing),
         "residual": session.residual,
+        "netted_with": [{"session": other.id, "state": _state(other, now)} for other in overlapping(sessions, session)],
         "matched": matched,
     }
 

@@ -13,16 +13,20 @@ from offchain.cli.connection import (
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, known_session, open_suite
+from offchain.cli.market_chain import (
+    DeploymentOption,
+    all_sessions,
+    events_and_sessions,
+    known_session,
+    open_suite,
+)
 from offchain.cli.output import JsonOption, note, result
 from offchain.cli.store import opened
 from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
-    from offchain.chain.contracts import Suite
     from offchain.chain.events import Event
     from offchain.market.batches import OutcomeBatch
-    from offchain.market.replay import SessionRecord
 
 SessionArgument = Annotated[int, typer.Argument(help="Number of the session.", min=1)]
 StoreOption = Annotated[str, typer.Option(help="Store with metered days, a file or a database URL.")]
@@ -61,7 +65,7 @@ def draw(
     from offchain.market.proposing import take_part
 
     suite = open_suite(rpc, chain_id, deployment)
-    events, sessions = _read(suite)
+    events, sessions = events_and_sessions(suite)
     done = take_part(suite, choose_signer(suite.chain, keystore, dev), known_session(sessions, session), events)
     result({"session": session, "done": done}, done or "nothing to do now", as_json)
 
@@ -82,7 +86,7 @@ def propose(
     from offchain.market.batches import OutcomeBatch
 
     suite = open_suite(rpc, chain_id, deployment)
-    _, sessions = _read(suite)
+    sessions = all_sessions(suite)
     known_session(sessions, session)
     with opened(store) as metered:
         computed = proposing.session_outcomes(suite, metered, sessions, session)
@@ -114,7 +118,7 @@ def challenge(
     from offchain.market import proposing
 
     suite = open_suite(rpc, chain_id, deployment)
-    events, sessions = _read(suite)
+    events, sessions = events_and_sessions(suite)
     record = known_session(sessions, session)
     batch = _published(data, events, session)
     with opened(store) as metered:
@@ -153,7 +157,7 @@ def answer(
     from offchain.market import proposing
 
     suite = open_suite(rpc, chain_id, deployment)
-    events, sessions = _read(suite)
+    events, sessions = events_and_sessions(suite)
     found = [e.args for e in events if e.name == "OutcomeChallenged" and e.args["challengeId"] == challenge]
     if not found:
         raise DomainError(f"there is no challenge {challenge}")
@@ -183,7 +187,7 @@ def claim(
     from offchain.market import proposing
 
     suite = open_suite(rpc, chain_id, deployment)
-    events, sessions = _read(suite)
+    events, sessions = events_and_sessions(suite)
     record = known_session(sessions, session)
     batch = _published(data, events, session)
     wanted = {text.lower().removeprefix("0x") for text in connection or ()}
@@ -210,14 +214,6 @@ def claim(
 
 
 COMMANDS = (stake, draw, propose, challenge, answer, claim)
-
-
-def _read(suite: "Suite") -> tuple[list["Event"], dict[int, "SessionRecord"]]:
-    from offchain.chain.indexer import read_events
-    from offchain.market.replay import replay_sessions
-
-    events = read_events(suite.chain, suite)
-    return events, replay_sessions(events)
 
 
 def _published(path: Path, events: list["Event"], session_id: int) -> "OutcomeBatch":

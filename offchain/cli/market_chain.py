@@ -12,6 +12,7 @@ from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
     from offchain.chain.contracts import Suite
+    from offchain.chain.events import Event
     from offchain.market.replay import SessionRecord
 
 DeploymentOption = Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")]
@@ -25,11 +26,17 @@ def open_suite(rpc: str, chain_id: int | None, deployment: Path | None) -> "Suit
     return Suite.open(chain, deployment or DEPLOYMENTS / f"{chain.chain_id}.json")
 
 
-def all_sessions(suite: "Suite") -> dict[int, "SessionRecord"]:
+def events_and_sessions(suite: "Suite") -> tuple[list["Event"], dict[int, "SessionRecord"]]:
+    """All events of the chain, and the sessions that they tell."""
     from offchain.chain.indexer import read_events
     from offchain.market.replay import replay_sessions
 
-    return replay_sessions(read_events(suite.chain, suite))
+    events = read_events(suite.chain, suite)
+    return events, replay_sessions(events)
+
+
+def all_sessions(suite: "Suite") -> dict[int, "SessionRecord"]:
+    return events_and_sessions(suite)[1]
 
 
 def find_session(suite: "Suite", session_id: int) -> "SessionRecord":

@@ -2,8 +2,6 @@
 
 import json
 import secrets
-import tomllib
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +16,8 @@ from offchain.cli.connection import (
     choose_signer,
 )
 from offchain.cli.market_chain import DeploymentOption, open_suite, stamp
-from offchain.cli.output import JsonOption, note, result
+from offchain.cli.market_files import bytes32, in_hex, not_signed, read_signed, read_toml, seconds, whole_numbers
+from offchain.cli.output import JsonOption, columns, note, result
 from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ trade_app = typer.Typer(help="Bilateral trades between members of a pool.", no_a
 app.add_typer(trade_app, name="trade")
 
 SCHEMA = 1
+SIGNED_BY = "pool trade sign"
 MECHANISMS = ("mid-market-rate", "intermediate-rate", "supply-demand-ratio", "tick-book")
 PoolArgument = Annotated[int, typer.Argument(help="Number of the pool.", min=1)]
 TradeArgument = Annotated[Path, typer.Argument(help="File that `gridpact market pool trade sign` wrote.")]
@@ -79,7 +79,7 @@ def join(
 ) -> None:
     """Join a pool with a connection of one's own."""
     suite = open_suite(rpc, chain_id, deployment)
-    connection_id = _bytes32(connection, "connection")
+    connection_id = bytes32(connection, "connection")
     grid = _find(suite, pool).terms.grid
     # Without a limit: what the supplier charges and pays outside of the pool.
     buy_tick = grid.tick_count - 1 if buy_limit is None else grid.tick(buy_limit)
@@ -117,8 +117,8 @@ def list_(
         }
         for pool in pools.values()
     ]
-    text = "\n".join("  ".join(f"{value!s:<20}" for value in row.values()).rstrip() for row in rows)
-    result(rows, text or "no pool was opened yet", as_json)
+    text = columns(rows) if rows else "no pool was opened yet"
+    result(rows, text, as_json)
 
 
 @app.command()
@@ -164,9 +164,8 @@ def run(
 
     suite = open_suite(rpc, chain_id, deployment)
     signer = choose_signer(suite.chain, keystore, dev)
-    target = Path(store) if store is not None and "://" not in store else store
     steps: list[str] = []
-    with open_store(target, create=False) if target is not None else nullcontext() as opened:
+    with open_store(store, create=False) if store is not None else nullcontext() as opened:
         while True:
             sessions, pools = _replay(suite)
             done = advance_pool(suite, signer, sessions, _known(pools, pool), opened)
@@ -199,8 +198,8 @@ def sign_(
     from offchain.market.pool_operating import sign_cancellation, sign_trade
     from offchain.market.pool_replay import trade_id_of
 
-    content = _draft(trade) if trade.suffix == ".toml" else _read_signed(trade)
-    agreed = _trade_of(content)
+    content = _draft(trade) if trade.suffix == ".toml" else read_signed(trade, "trade", SCHEMA, SIGNED_BY)
+    agreed = _trade_of(trade, content)
     suite = open_suite(rpc, chain_id, deployment)
     signer = choose_signer(suite.chain, keystore, dev)
     connections = {"seller": agreed.seller_connection_id, "buyer": agreed.buyer_connection_id}
@@ -262,11 +261,11 @@ def cancel(
 def _bring(step, field, done, path, rpc, chain_id, deployment, keystore, dev, as_json) -> None:
     from offchain.market.pool_replay import trade_id_of
 
-    content = _read_signed(path)
-    agreed, given = _trade_of(content), content.get(field, {})
+    content = read_signed(path, "trade", SCHEMA, SIGNED_BY)
+    agreed, given = _trade_of(path, content), content.get(field, {})
     if missing := [party for party in ("seller", "buyer") if party not in given]:
         raise DomainError(f"{path}: the {missing[0]} has not signed", hint="`gridpact market pool trade sign`")
-    signatures = [_hex(given[party], f"signature of the {party}") for party in ("seller", "buyer")]
+    signatures = [in_hex(given[party], f"signature of the {party}") for party in ("seller", "buyer")]
     suite = open_suite(rpc, chain_id, deployment)
     step(suite, choose_signer(suite.chain, keystore, dev), agreed, *signatures)
     trade_id = "0x" + trade_id_of(agreed).hex()
@@ -381,16 +380,14 @@ def _terms(path: Path) -> "PoolTerms":
     from offchain.domain.isp import SECONDS_PER_ISP
     from offchain.market.pool import Mechanism, PoolTerms
 
-    given = _toml(path, ("mechanism", *_TIMES, *_NUMBERS), _OPTIONAL)
+    given = read_toml(path, "terms", ("mechanism", *_TIMES, *_NUMBERS), _OPTIONAL)
     if given["mechanism"] not in MECHANISMS:
         raise DomainError(f"terms {path}: mechanism {given['mechanism']!r}", hint=f"one of {', '.join(MECHANISMS)}")
-    times = {name: _seconds(path, name, given[name]) for name in _TIMES}
+    times = {name: seconds(path, "terms", given, name) for name in _TIMES}
     first_isp, off = divmod(times["delivery"], SECONDS_PER_ISP)
     if off:
         raise DomainError(f"terms {path}: delivery is not at a quarter hour")
-    for name in (*_NUMBERS, *_PARAMETERS):
-        if type(given[name]) is not int:
-            raise DomainError(f"terms {path}: {name} is {given[name]!r}, not a whole number")
+    whole_numbers(path, "terms", given, (*_NUMBERS, *_PARAMETERS))
     area = given["congestion_point_id"]
     return PoolTerms(
         mechanism=Mechanism(MECHANISMS.index(given["mechanism"])),
@@ -398,36 +395,24 @@ def _terms(path: Path) -> "PoolTerms":
         first_isp=first_isp,
         **{name: given[name] for name in ("isps_per_period", "period_count", "budget")},
         **{name: times[name] for name in ("join_by", "trade_by", "report_by")},
-        congestion_point_id=_bytes32(area, "congestion_point_id") if area else bytes(32),
+        congestion_point_id=bytes32(area, "congestion_point_id") if area else bytes(32),
     )
 
 
 def _draft(path: Path) -> dict[str, Any]:
     """A trade that nobody signed yet, as it is kept in a file."""
-    given = _toml(path, _TRADE, {})
+    given = read_toml(path, "trade", _TRADE, {})
     quantities = given["quantities_wh"]
     if not isinstance(quantities, list) or any(type(value) is not int for value in quantities):
         raise DomainError(f"trade {path}: quantities_wh are whole numbers of Wh, one for each delivery period")
     if given["type"] not in ("green", "brown"):
         raise DomainError(f"trade {path}: type {given['type']!r}", hint="green or brown")
-    valid_until = _seconds(path, "valid_until", given["valid_until"])
+    valid_until = seconds(path, "trade", given, "valid_until")
     return {"schema": SCHEMA, "trade": given | {"valid_until": valid_until, "salt": secrets.randbits(128)}}
 
 
-def _read_signed(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"schema {content['schema']}")
-        return content
-    except OSError as exc:
-        raise DomainError(f"trade {path}: {exc.strerror}") from exc
-    except (KeyError, TypeError, ValueError) as exc:
-        hint = "`gridpact market pool trade sign` writes one"
-        raise DomainError(f"{path} is no signed trade: {exc}", hint=hint) from exc
-
-
-def _trade_of(content: dict[str, Any]) -> "Trade":
+def _trade_of(path: Path, content: dict[str, Any]) -> "Trade":
+    """The trade of a file that was read."""
     from offchain.market.pool import Trade
     from offchain.market.terms import EnergyType
 
@@ -435,8 +420,8 @@ def _trade_of(content: dict[str, Any]) -> "Trade":
         given = content["trade"]
         return Trade(
             int(given["pool"]),
-            _bytes32(given["seller"], "seller"),
-            _bytes32(given["buyer"], "buyer"),
+            bytes32(given["seller"], "seller"),
+            bytes32(given["buyer"], "buyer"),
             int(given["price"]),
             EnergyType[given["type"].upper()],
             int(given["valid_until"]),
@@ -444,39 +429,4 @@ def _trade_of(content: dict[str, Any]) -> "Trade":
             tuple(given["quantities_wh"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise DomainError(f"no trade: {exc}", hint="`gridpact market pool trade sign` writes one") from exc
-
-
-def _toml(path: Path, required: tuple[str, ...], optional: dict[str, Any]) -> dict[str, Any]:
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise DomainError(f"{path}: {exc.strerror}") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise DomainError(f"{path} is not TOML: {exc}") from exc
-    known = (*required, *optional)
-    if unknown := sorted(given.keys() - set(known)):
-        raise DomainError(f"{path}: unknown field {unknown[0]}", hint=f"one of {', '.join(known)}")
-    if missing := [name for name in required if name not in given]:
-        raise DomainError(f"{path}: {missing[0]} is missing")
-    return optional | given
-
-
-def _seconds(path: Path, name: str, given: Any) -> int:
-    if not isinstance(given, datetime) or given.tzinfo is None:
-        raise DomainError(f"{path}: {name} is no time with a zone", hint="for example 2026-11-21T00:00:00+01:00")
-    return int(given.timestamp())
-
-
-def _bytes32(text: str, what: str) -> bytes:
-    value = _hex(text, what)
-    if len(value) != 32:
-        raise DomainError(f"{what} {text!r} is not 32 bytes in hex")
-    return value
-
-
-def _hex(text: Any, what: str) -> bytes:
-    try:
-        return bytes.fromhex(text.removeprefix("0x"))
-    except (ValueError, AttributeError) as exc:
-        raise DomainError(f"{what} {text!r} is not hex") from exc
+        raise not_signed(path, "trade", exc, SIGNED_BY) from exc

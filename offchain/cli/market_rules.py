@@ -1,8 +1,6 @@
 """``gridpact market rules``: orders without asking every day, by a rule that the owner of a connection signs once."""
 
 import json
-import tomllib
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -17,6 +15,7 @@ from offchain.cli.connection import (
     choose_signer,
 )
 from offchain.cli.market_chain import DeploymentOption, find_session, open_suite, stamp
+from offchain.cli.market_files import bytes32, not_signed, read_signed, read_toml, seconds
 from offchain.cli.output import JsonOption, result
 from offchain.cli.store import opened
 from offchain.domain.errors import DomainError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Trading rules: signed once, every order checked against them.", no_args_is_help=True)
 
 SCHEMA = 1
+SIGNED_BY = "rules sign"
 NEVER = "never"
 FIELDS = ("agent", "forecaster", "valid_from", "valid_until", "share_bps", "green_only", "buy_limits", "sell_limits")
 
@@ -51,7 +51,7 @@ def sign(
     from offchain.market.trading_rules import sign_rule
 
     suite = open_suite(rpc, chain_id, deployment)
-    connection_id = _bytes32(connection, "connection")
+    connection_id = bytes32(connection, "connection")
     owner, _ = suite.call("GridRegistry", "ownerOf", (connection_id,))
     latest, _ = suite.call("TradingRules", "ruleOf", (connection_id,))
     rule = _read_terms(terms, connection_id, latest + 1)
@@ -112,7 +112,7 @@ def bid(
     from offchain.market.trading_rules import find_forecast, place_call
 
     suite = open_suite(rpc, chain_id, deployment)
-    connection_id = _bytes32(connection, "connection")
+    connection_id = bytes32(connection, "connection")
     found, (rule, meter_id) = find_session(suite, session), _in_force(suite, connection_id)
     with opened(store) as forecasts:
         forecast = find_forecast(forecasts, rule, meter_id, found.first_isp)
@@ -160,7 +160,7 @@ def show(
 ) -> None:
     """The latest rule of a connection, and the sessions in which it placed orders."""
     suite = open_suite(rpc, chain_id, deployment)
-    connection_id = _bytes32(connection, "connection")
+    connection_id = bytes32(connection, "connection")
     rule, sessions, _ = _history(suite, connection_id)
     if rule is None:
         raise DomainError(f"connection {connection} never had a trading rule", hint="`gridpact market rules sign`")
@@ -224,21 +224,12 @@ def _read_terms(path: Path, connection_id: bytes, number: int) -> "TradingRule":
     from offchain.chain.abi import checksum
     from offchain.market.trading_rules import ANYONE, TradingRule
 
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise DomainError(f"rule {path}: {exc.strerror}") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise DomainError(f"rule {path} is not TOML: {exc}") from exc
-    if unknown := sorted(given.keys() - set(FIELDS)):
-        raise DomainError(f"rule {path}: unknown field {unknown[0]}", hint=f"one of {', '.join(FIELDS)}")
-    required = [name for name in FIELDS if name not in ("agent", "green_only")]
-    if missing := [name for name in required if name not in given]:
-        raise DomainError(f"rule {path}: {missing[0]} is missing", hint="agent and green_only may be left out")
-    if type(given["share_bps"]) is not int or type(given.get("green_only", False)) is not bool:
+    optional = {"agent": ANYONE, "green_only": False}
+    given = read_toml(path, "rule", [name for name in FIELDS if name not in optional], optional)
+    if type(given["share_bps"]) is not int or type(given["green_only"]) is not bool:
         raise DomainError(f"rule {path}: share_bps is a whole number, green_only true or false")
     try:
-        agent, forecaster = checksum(given.get("agent", ANYONE)), checksum(given["forecaster"])
+        agent, forecaster = checksum(given["agent"]), checksum(given["forecaster"])
     except (TypeError, ValueError, AttributeError) as exc:
         raise DomainError(f"rule {path}: agent and forecaster are addresses, 20 bytes in hex") from exc
     return TradingRule(
@@ -246,10 +237,10 @@ def _read_terms(path: Path, connection_id: bytes, number: int) -> "TradingRule":
         agent,
         forecaster,
         number,
-        _seconds(path, "valid_from", given["valid_from"]),
-        _seconds(path, "valid_until", given["valid_until"]),
+        seconds(path, "rule", given, "valid_from"),
+        seconds(path, "rule", given, "valid_until"),
         given["share_bps"],
-        given.get("green_only", False),
+        given["green_only"],
         _limits(path, "buy_limits", given["buy_limits"]),
         _limits(path, "sell_limits", given["sell_limits"]),
     )
@@ -266,12 +257,6 @@ def _limits(path: Path, name: str, given: Any) -> tuple[int | None, ...]:
     return tuple(None if value == NEVER else value for value in values)
 
 
-def _seconds(path: Path, name: str, given: Any) -> int:
-    if not isinstance(given, datetime) or given.tzinfo is None:
-        raise DomainError(f"rule {path}: {name} is no time with a zone", hint="for example 2026-11-21T00:00:00+01:00")
-    return int(given.timestamp())
-
-
 def _as_json(rule: "TradingRule") -> dict[str, Any]:
     fields = rule.as_argument()
     return fields | {"connectionId": "0x" + rule.connection_id.hex()}
@@ -280,26 +265,12 @@ def _as_json(rule: "TradingRule") -> dict[str, Any]:
 def _read_signed(path: Path) -> tuple["TradingRule", bytes]:
     from offchain.market.trading_rules import TradingRule
 
+    given = read_signed(path, "rule", SCHEMA, SIGNED_BY)
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        if given["schema"] != SCHEMA:
-            raise ValueError(f"schema {given['schema']}")
         rule = given["rule"] | {"connectionId": bytes.fromhex(given["rule"]["connectionId"].removeprefix("0x"))}
         return TradingRule.of_argument(rule), bytes.fromhex(given["signature"].removeprefix("0x"))
-    except OSError as exc:
-        raise DomainError(f"rule {path}: {exc.strerror}") from exc
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise DomainError(f"{path} is no signed rule: {exc}", hint="`gridpact market rules sign` writes one") from exc
-
-
-def _bytes32(text: str, what: str) -> bytes:
-    try:
-        value = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise DomainError(f"{what} {text!r} is not 32 bytes in hex")
-    return value
+        raise not_signed(path, "rule", exc, SIGNED_BY) from exc
 
 
 def _order(terms: Any, product: int, sell: int, tick: int, quantity_wh: int) -> dict[str, Any]:

@@ -171,11 +171,13 @@ def _status(site: "SiteConfig") -> dict[str, Any]:
     from offchain.domain.isp import isp_start
     from offchain.store import open_store
     from offchain.store.batches import batch_counts
+    from offchain.store.database import file_of
     from offchain.store.devices import latest_steps
     from offchain.store.outbox import dead_letters, outbox_counts
     from offchain.store.readings import last_reading, load_rejections
 
-    if "://" not in site.store and not Path(site.store).exists():
+    file = file_of(site.store)
+    if file is not None and not file.exists():
         raise PermanentError(f"store {site.store}: no such file", hint="the site has not run yet")
     with open_store(site.store) as store, store.read() as connection:
         steps = latest_steps(connection)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -18,6 +18,14 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")
 def result(data: Any, text: str, as_json: bool) -> None:
     """Prints the result of a command, for a program or for a person."""
     print(json.dumps(data, indent=2) if as_json else text, flush=True)
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows for a person, under their names; lists as their items."""
+    cells = [[name.replace("_", " ") for name in rows[0]]]
+    cells += [[", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
 
 
 def note(text: str) -> None:

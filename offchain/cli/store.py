@@ -23,7 +23,7 @@ def opened(store: str, *, create: bool = False) -> "Store":
     """The store of an option; a missing file is an error unless it may be made."""
     from offchain.store import open_store
 
-    return open_store(store if "://" in store else Path(store), create=create)
+    return open_store(store, create=create)
 
 
 def keep_analyses(store: str, kind: str, source: str, contents: "Mapping[str, dict[str, Any]]") -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from offchain.market.terms import EnergyType, Span
 
 
@@ -155,16 +157,22 @@ def net(positions: Sequence[Position], metered: MeteredWindow) -> Netting:
 
 def residual_wh(positions: Iterable[Position], metered: MeteredWindow) -> list[int]:
     """Export - import - sold + bought by ISP [Wh], positions spread evenly over the ISPs of their periods."""
-    residual = [x - i for i, x in zip(metered.import_wh, metered.export_wh, strict=True)]
+    bought, sold = traded_wh(metered.first_isp, len(metered.missing), positions)
+    rows = zip(metered.export_wh, metered.import_wh, bought.tolist(), sold.tolist(), strict=True)
+    return [x - i + b - s for x, i, b, s in rows]
+
+
+def traded_wh(first_isp: int, isp_count: int, positions: Iterable[Position]) -> tuple[np.ndarray, np.ndarray]:
+    """Bought and sold energy by ISP [Wh], spread evenly over the ISPs of each period."""
+    bought, sold = (np.zeros(isp_count, dtype=np.int64) for _ in range(2))
     for _, span, fills in positions:
         for product in range(len(fills.bought_wh)):
-            first = span.first_isp + product % span.period_count * span.isps_per_period
-            bought = spread_evenly(fills.bought_wh[product], span.isps_per_period)
-            sold = spread_evenly(fills.sold_wh[product], span.isps_per_period)
-            for i, (plus, minus) in enumerate(zip(bought, sold, strict=True)):
-                if metered.first_isp <= first + i < metered.end_isp:
-                    residual[first + i - metered.first_isp] += plus - minus
-    return residual
+            first = span.first_isp + product % span.period_count * span.isps_per_period - first_isp
+            for total, wh in ((bought, fills.bought_wh[product]), (sold, fills.sold_wh[product])):
+                for isp, part in enumerate(spread_evenly(wh, span.isps_per_period), start=first):
+                    if 0 <= isp < isp_count:
+                        total[isp] += part
+    return bought, sold
 
 
 def _trades(positions: Iterable[Position], metered: MeteredWindow) -> Iterator[_Trade]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from offchain.domain.isp import SECONDS_PER_ISP
-from offchain.market.netting import widened
+from offchain.market.netting import Position, widened
 from offchain.market.replay import BundleRecord, SessionRecord
 
 ISPS_PER_UTC_DAY = 96
@@ -21,6 +21,10 @@ class Held(NamedTuple):
     def as_argument(self) -> dict[str, Any]:
         """``IMarketSettlement.Position``."""
         return {"sessionId": self.session.id, "bundle": self.record.bundle}
+
+    def as_position(self) -> Position:
+        """What it traded, by the latest results."""
+        return Position(self.session.id, self.session.span, self.session.fills(self.record))
 
 
 class Window(NamedTuple):
@@ -70,6 +74,22 @@ def session_window(
     return window_of(sessions, connection_id, area, session.first_isp, session.span.end_isp)
 
 
+def overlapping(sessions: Mapping[int, SessionRecord], session: SessionRecord) -> list[SessionRecord]:
+    """Other sessions with whose trades those of a session are netted, in the order of their opening."""
+    own, span = session.terms.congestion_point_id, session.span
+    return [
+        other
+        for _, other in sorted(sessions.items())
+        if other.id != session.id
+        and (EVERYWHERE in (own, other.terms.congestion_point_id) or own == other.terms.congestion_point_id)
+        and _meets(other, span.first_isp, span.end_isp)
+    ]
+
+
+def _meets(session: SessionRecord, first_isp: int, end_isp: int) -> bool:
+    return session.first_isp < end_isp and first_isp < session.span.end_isp
+
+
 def held_between(
     sessions: Mapping[int, SessionRecord], connection_id: bytes, area: bytes, first_isp: int, end_isp: int
 ) -> list[Held]:
@@ -84,6 +104,6 @@ def held_between(
         record = session.bundles.get(connection_id)
         if record is None or not record.bundle or session.terms.congestion_point_id not in (area, EVERYWHERE):
             continue
-        if session.first_isp < end_isp and first_isp < session.span.end_isp:
+        if _meets(session, first_isp, end_isp):
             found.append(Held(session, record))
     return sorted(found, key=order)

@@ -18,7 +18,7 @@ from offchain.domain.curves import unpack_readings
 from offchain.domain.errors import DomainError
 from offchain.flexibility.metered_days import ProvenDay
 from offchain.market.batches import BATCH_DOCUMENT, OutcomeBatch, ProposedOutcome
-from offchain.market.netting import MeteredWindow, Position, net
+from offchain.market.netting import MeteredWindow, net
 from offchain.market.operating import metered_days
 from offchain.market.positions import Window, session_window
 from offchain.market.replay import BundleRecord, SessionRecord
@@ -122,8 +122,7 @@ def outcome_in(
     metered = _metered(window, days)
     if metered is None or not window.is_final:
         return None
-    positions = [Position(h.session.id, h.session.span, h.session.fills(h.record)) for h in window.held]
-    netted = net(positions, metered).sessions[session.id]
+    netted = net([held.as_position() for held in window.held], metered).sessions[session.id]
     found = outcome(session.terms, session.rates, session.fills(record), netted)
     return ProposedOutcome(record.connection_id, record.bundle, found, tuple(netted.injected_wh))
 

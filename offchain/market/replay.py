@@ -130,9 +130,17 @@ def pack_result(result: Clearing) -> int:
     return word | result.volume_wh << shift
 
 
-def replay_sessions(events: Iterable[Event]) -> dict[int, SessionRecord]:
-    """Sessions by id from the events of the market's contracts; others are passed over."""
-    sessions: dict[int, SessionRecord] = {}
+def replay_sessions(
+    events: Iterable[Event], sessions: dict[int, SessionRecord] | None = None
+) -> dict[int, SessionRecord]:
+    """Sessions by id from the events of the market's contracts; others are passed over.
+
+    Parameters
+    ----------
+    sessions : dict, optional
+        What earlier events told; it is changed.
+    """
+    sessions = {} if sessions is None else sessions
     for event in events:
         if event.contract in CONTRACTS and "sessionId" in event.args:
             apply_event(sessions, event)

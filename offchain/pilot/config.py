@@ -50,13 +50,13 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Trading:
-    """The day-ahead session: grid, deadlines, rates [uToken/kWh], and how people trade.
+    """The sessions: grid, deadlines, rates [uToken/kWh], and how people trade.
 
-    The session is over before the DSO's request, so that whoever trades knows what it will use.
+    The day-ahead session is over before the DSO's request, so that whoever trades knows what it will use.
     """
 
     gate_closure: int = -12 * HOUR - 1_800
-    """Seconds from local midnight of the delivery day."""
+    """Of the day-ahead session, seconds from local midnight of the delivery day."""
     acceptance_seconds: int = 900
     base_price: int = -50_000
     price_step: int = 5_000
@@ -72,6 +72,10 @@ class Trading:
     brown_penalty_rate: int = 5_000
     surplus_budget: int = 20 * UTOKEN
     reward_budget: int = 5 * UTOKEN
+    intraday_from: int = 8 * HOUR
+    """Delivery of the first intraday session, seconds from local midnight: before, hardly anybody has any to sell."""
+    intraday_surplus_budget: int = 5 * UTOKEN
+    intraday_reward_budget: int = UTOKEN
     limits: tuple[tuple[int, int], tuple[int, int]] = ((120_000, 320_000), (40_000, 180_000))
     """Lowest and highest limit price of buyers, then of sellers."""
     share_bps: int = 9_000

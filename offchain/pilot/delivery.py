@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,16 +61,22 @@ class Delivery:
     direct_wh: np.ndarray | None = None
 
 
-def run_day(world: World, ahead: DayAhead, book: OrderBook) -> Delivery:
-    """Live through the delivery day in simulated time, with real protocols."""
-    return asyncio.run(_Site(world, ahead, book).live())
+def run_day(world: World, ahead: DayAhead, book: OrderBook, at_isp: Callable[[int], None]) -> Delivery:
+    """Live through the delivery day in simulated time, with real protocols.
+
+    Parameters
+    ----------
+    at_isp : callable
+        Called at the beginning of every ISP with its position, when all before it are read.
+    """
+    return asyncio.run(_Site(world, ahead, book, at_isp).live())
 
 
 class _Site:
     """Meters and devices of the grid, the gateway that reads them, the box that steers them."""
 
-    def __init__(self, world: World, ahead: DayAhead, book: OrderBook):
-        self.world, self.ahead, self.book = world, ahead, book
+    def __init__(self, world: World, ahead: DayAhead, book: OrderBook, at_isp: Callable[[int], None]):
+        self.world, self.ahead, self.book, self.at_isp = world, ahead, book, at_isp
         self.result = Delivery(direct_wh=np.zeros(world.day.isp_count, dtype=np.int64))
         cast, day = world.cast, world.day
         self.meter_ids = [p.meter_id for p in cast.prosumers]
@@ -185,6 +191,7 @@ class _Site:
                 self.simulator.set_fault(meter_id, Fault.OFFLINE)
         if position == 0 and self.ahead.uncovered_wh.any():
             self._control_directly()
+        self.at_isp(position)
 
     async def _steer(self, isp: int, position: int, downlinks: dict[bytes, ModbusDownlink]) -> None:
         """Each home's energy manager brings net consumption to the baseline less (UP) what was ordered."""

@@ -16,6 +16,7 @@ from offchain.chain.signatures import (
 from offchain.domain.units import UTOKEN
 from offchain.grid.assets import Asset
 from offchain.pilot.cast import Prosumer, commitment
+from offchain.pilot.funding import buy_tokens
 from offchain.pilot.world import World
 
 ROLE = {"dso": 1, "aggregator": 3, "meter operator": 5, "market operator": 6}
@@ -130,37 +131,13 @@ def _register_grid(world: World) -> None:
 def _fund(world: World) -> None:
     """Tokens from the desk: budgets, working capital, bonds; aggregators advance those of prosumers."""
     cast, prices = world.cast, world.config.prices
-    capital = {cast.dso: 20_000 * UTOKEN, cast.operator: prices.operator_bond}
     members = _members(world)
+    buy_tokens(world, cast.dso, {cast.dso.address: 20_000 * UTOKEN})
+    buy_tokens(world, cast.operator, {cast.operator.address: prices.operator_bond})
     for position, aggregator in enumerate(cast.aggregators):
-        own = [p for p, a in members if a == position]
-        capital[aggregator] = 5_000 * UTOKEN + len(own) * prices.prosumer_bond
-    desk = world.suite.address("TokenDesk")
-    world.send_all(
-        [
-            (cast.admin, "LocalCurrency", "mint", (account.address, _payment(world, amount)))
-            for account, amount in capital.items()
-        ]
-    )
-    world.send_all(
-        [(account, "LocalCurrency", "approve", (desk, _payment(world, amount))) for account, amount in capital.items()]
-    )
-    bonds = [(cast.aggregators[a], "TokenDesk", "buyAndDeposit", (prices.prosumer_bond, p.address)) for p, a in members]
-    own = [
-        (
-            account,
-            "TokenDesk",
-            "buyAndDeposit",
-            (5_000 * UTOKEN if account in cast.aggregators else amount, account.address),
-        )
-        for account, amount in capital.items()
-    ]
-    world.send_all(own + bonds)
+        bonds = {prosumer.address: prices.prosumer_bond for prosumer, of in members if of == position}
+        buy_tokens(world, aggregator, {aggregator.address: 5_000 * UTOKEN} | bonds)
     world.send(cast.operator, "MeteringLedger", "postBond", prices.operator_bond)
-
-
-def _payment(world: World, tokens: int) -> int:
-    return world.call("TokenDesk", "quote", tokens)[0]
 
 
 def _sign_agreements(world: World, baseline_method: bytes) -> None:

@@ -26,7 +26,7 @@ from offchain.optimisation.member import Member, first_position_after_notice, po
 from offchain.optimisation.offers import build_offer
 from offchain.optimisation.selection import Offer, Selection, select_offers
 from offchain.pilot.foresight import DayForecast, forecast_day
-from offchain.pilot.trading import trade_day_ahead
+from offchain.pilot.trading import Market, trade_day_ahead
 from offchain.pilot.world import World
 from offchain.store.curves import latest_curve
 
@@ -62,8 +62,8 @@ class DayAhead:
         What the market left open [Wh].
     committed : dict
         Baselines by committer: position of the aggregator, or -1 for the DSO.
-    session_id : int
-        The day-ahead session in which everybody traded its forecast.
+    market : Market
+        After the day-ahead session, in which everybody traded its forecast.
     """
 
     forecast: DayForecast
@@ -75,7 +75,7 @@ class DayAhead:
     standby: dict[int, list[dict[str, Any]]]
     uncovered_wh: np.ndarray
     committed: dict[int, CommittedCurves]
-    session_id: int
+    market: Market
 
 
 def require_history(scenario: Scenario) -> None:
@@ -97,10 +97,10 @@ def plan_day(world: World, book: OrderBook) -> DayAhead:
     world.at(table.forecast)
     forecast, baseline_wh = forecast_day(world), _baselines_of_day(world)
     committed = _commit(world, forecast, baseline_wh)
-    session_id = trade_day_ahead(world, forecast.expected_wh, forecast.connections.run.method_id)
+    market = trade_day_ahead(world, forecast.expected_wh, forecast.connections.run.method_id)
     nothing = np.zeros(day.isp_count, dtype=np.int64)
     expected_percent, need = _need(world, forecast)
-    ahead = DayAhead(forecast, baseline_wh, expected_percent, need, None, {}, {}, nothing, committed, session_id)
+    ahead = DayAhead(forecast, baseline_wh, expected_percent, need, None, {}, {}, nothing, committed, market)
     if need is None:
         return ahead
     world.at(table.request)

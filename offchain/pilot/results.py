@@ -94,7 +94,7 @@ def collect(
     before = world.flow.run(undisturbed_wh, reactive_var)
     after = world.flow.run(metered_wh, reactive_var)
     delivered = _delivered_per_isp(world, ahead, book, metered_wh, missing)
-    trading, trading_details = collect_trading(world, ahead.session_id, events)
+    trading, trading_details = collect_trading(world, ahead.market.session_ids, events)
     report = {
         "schema": SCHEMA,
         "grid": {

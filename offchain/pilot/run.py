@@ -27,9 +27,9 @@ from offchain.pilot.cast import commitment, make_cast
 from offchain.pilot.config import PilotConfig
 from offchain.pilot.delivery import Delivery, baselines_of, clock_of, close_day, run_day
 from offchain.pilot.enrolment import enrol
+from offchain.pilot.intraday import Intraday
 from offchain.pilot.planning import BASELINE, DayAhead, plan_day, require_history
 from offchain.pilot.results import PilotResult, collect
-from offchain.pilot.trading import settle_trading
 from offchain.pilot.world import Progress, World
 from offchain.store import open_store
 from offchain.store.batches import BatchStatus, get_batch
@@ -121,7 +121,8 @@ class PilotDay:
 
     def deliver(self) -> None:
         """The day itself."""
-        self.delivery = run_day(self.world, self.ahead, self.book)
+        intraday = Intraday(self.world, self.ahead, self.book)
+        self.delivery = run_day(self.world, self.ahead, self.book, intraday.at)
 
     def settle(self) -> None:
         """Anchor the metered day, settle every order, finalise every group."""
@@ -193,7 +194,7 @@ def _settle(world: World, ahead: DayAhead, delivery: Delivery, book: OrderBook) 
     world.clock.advance_to(world.clock.now() + world.config.challenge_window_s + 1)
     if book.orders:
         _settle_flexibility(world, ahead, delivery, book, metered)
-    settle_trading(world, ahead.session_id, metered)
+    ahead.market.settle(metered)
 
 
 def _settle_flexibility(

@@ -1,14 +1,14 @@
-"""A trading day: everybody trades its forecast of the delivery day in one day-ahead session (HL-UC02).
+"""Trading on the pilot's grid: who trades how, and what an auction takes from its orders to its settlement (HL-UC02).
 
-Most sign their orders, which a relayer brings; some signed a trading rule once, by which their orders are placed from
-the forecast that their aggregator committed. A few reject what they were matched; meters settle it.
+The day before, everybody trades its forecast in a day-ahead session; on the day, in intraday sessions, what it expects
+beyond that (``intraday.py``). Most sign their orders, which a relayer brings; some signed a trading rule once, by which
+their orders are placed from what their aggregator committed. A few reject what they were matched; meters settle it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from eth_account.signers.local import LocalAccount
 
 from offchain.chain.indexer import read_events
 from offchain.domain.curves import pack_baseline
@@ -38,6 +38,7 @@ from offchain.market.settlement import bundle_escrow, bundle_fills
 from offchain.market.terms import EnergyType, SessionTerms
 from offchain.market.trading_rules import HOURS, TradingRule, find_forecast, place_call, register_rule, sign_rule
 from offchain.pilot.cast import Prosumer
+from offchain.pilot.funding import buy_tokens
 from offchain.pilot.world import World
 
 SOLAR = 1
@@ -51,17 +52,156 @@ EVENING_UTC = range(16, 21)
 
 @dataclass(frozen=True)
 class Trader:
-    """A prosumer with what it signed to trade."""
+    """How a prosumer trades: at limits of its own for every bundle, or by a rule that it signed once."""
 
     prosumer: Prosumer
-    bundle: bytes
-    escrow: int
+    preference: TradingPreference
     rule: TradingRule | None = None
-    """By which the orders are placed; ``None``: the bundle is signed itself."""
+
+    def orders(self, terms: SessionTerms, first_isp: int, net_wh: np.ndarray, how: TradingPreference) -> np.ndarray:
+        """Orders for net consumption per ISP of a session [Wh]; the limits of a rule are its own."""
+        if self.rule is None:
+            return orders_from_forecast(terms, net_wh, how)
+        return self.rule.orders(terms, first_isp, net_wh, buys=how.buys, sells=how.sells)
 
 
-def trade_day_ahead(world: World, forecast_wh: np.ndarray, method: str) -> int:
-    """From opening the session to the final match; the id of the session.
+@dataclass
+class Market:
+    """The sessions of a pilot day as the chain tells them, and who trades in them.
+
+    Attributes
+    ----------
+    next_block : int
+        Until here the chain was read; nothing before the first of these is about a session.
+    session_ids : list of int
+        In the order of their opening, the day-ahead session first.
+    """
+
+    world: World
+    traders: Sequence[Trader]
+    next_block: int
+    session_ids: list[int] = field(default_factory=list)
+    _sessions: dict[int, SessionRecord] = field(default_factory=dict)
+
+    def sessions(self) -> dict[int, SessionRecord]:
+        """All sessions as the chain tells them now."""
+        chain, last = self.world.chain, self.world.chain.block_number()
+        if last >= self.next_block:
+            replay_sessions(read_events(chain, self.world.suite, first=self.next_block, last=last), self._sessions)
+            self.next_block = last + 1
+        return self._sessions
+
+    # ------------------------------------------------------------------ one auction
+
+    def open(self, terms: SessionTerms, first_isp: int) -> int:
+        """Open a session with the budgets of the market operator; its id."""
+        operator = self.world.cast.market_operator
+        buy_tokens(self.world, operator, {operator.address: terms.surplus_budget + terms.reward_budget})
+        self.session_ids.append(open_session(self.world.suite, operator, terms, first_isp))
+        return self.session_ids[-1]
+
+    def place(self, session: SessionRecord, books: Mapping[bytes, np.ndarray]) -> None:
+        """Bring everybody's orders, by connection id; those by rules go by what was committed for them before."""
+        terms, suite, relayer = session.terms, self.world.suite, self.world.cast.relayer
+        placing = [t for t in self.traders if len(books.get(t.prosumer.connection_id, ()))]
+        bundles = {t.prosumer.connection_id: pack_bundle(terms.grid, books[t.prosumer.connection_id]) for t in placing}
+        self._fund({t.prosumer.address: bundle_escrow(terms, books[t.prosumer.connection_id]) for t in placing})
+        signed = [
+            signed_bundle(
+                suite,
+                trader.prosumer.wallet,
+                session_id=session.id,
+                connection_id=trader.prosumer.connection_id,
+                bundle=bundles[trader.prosumer.connection_id],
+                deadline=session.times.gate_closure,
+            )
+            for trader in placing
+            if trader.rule is None
+        ]
+        relay_bundles(suite, relayer, session.id, signed)
+        for trader in placing:
+            if trader.rule is not None:
+                forecast = find_forecast(self.world.store, trader.rule, trader.prosumer.meter_id, session.first_isp)
+                bundle = bundles[trader.prosumer.connection_id]
+                # One after the other: each changes books that the next one's gas depends on.
+                suite.chain.send(relayer, place_call(suite, trader.rule, session.id, bundle, forecast))
+
+    def match(self, session_id: int, rng: np.random.Generator) -> None:
+        """After the gate: provisional clearing, and the few who take their first match back for a fee."""
+        suite, relayer = self.world.suite, self.world.cast.relayer
+        clear_session(suite, relayer, self.sessions()[session_id])
+        session = self.sessions()[session_id]
+        wallets = {t.prosumer.connection_id: t.prosumer.wallet for t in self.traders}
+        matched = []
+        for record in session.standing:
+            book = session.book(record)
+            for position in range(len(book)):
+                fills = bundle_fills(session.terms, session.final_results, book[position : position + 1])
+                if sum(fills.bought_wh) + sum(fills.sold_wh):
+                    matched.append((record, position))
+                    break
+        count = round(self.world.config.trading.rejecting * len(session.standing))
+        for index in sorted(rng.permutation(len(matched))[:count].tolist()):
+            record, position = matched[index]
+            reject_signed(suite, relayer, wallets[record.connection_id], session_id, record, 1 << position)
+
+    def finalise(self, session_id: int) -> None:
+        """After the acceptance window: final clearing, spare escrow back, certificates to the buyers."""
+        suite, relayer = self.world.suite, self.world.cast.relayer
+        clear_session(suite, relayer, self.sessions()[session_id])
+        finalise_session(suite, relayer, session_id)
+        session = self.sessions()[session_id]
+        claim_bundles(suite, relayer, session_id, session.standing)
+        buyers = [record for record in session.standing if any(session.fills(record).bought_wh)]
+        issue_certificates(suite, relayer, session_id, buyers)
+
+    # ------------------------------------------------------------------ all sessions
+
+    def settle(self, metered: Mapping[bytes, ProvenDay]) -> None:
+        """Settle every bundle by its metered day, the others without readings when their time has come; close."""
+        suite, relayer = self.world.suite, self.world.cast.relayer
+        sessions = self.sessions()
+        days = {p.connection_id: [metered[p.meter_id]] for p in self.world.cast.prosumers if p.meter_id in metered}
+        left = {}
+        for session_id in self.session_ids:
+            standing = sessions[session_id].standing
+            _, left[session_id] = settle_bundles(suite, relayer, sessions, session_id, standing, days)
+        for session_id in sorted(left, key=lambda s: sessions[s].times.settle_by):
+            if left[session_id]:
+                self.world.clock.advance_to(max(self.world.clock.now(), sessions[session_id].times.settle_by))
+                settle_missing_bundles(suite, relayer, sessions, session_id, left[session_id])
+            close_session(suite, relayer, session_id)
+
+    def commit(self, method: str, net_wh: np.ndarray, made_at: int) -> None:
+        """What the aggregator expects of those who trade by a rule, shape (isp_count, n_connections) [Wh]."""
+        ruled = [trader.prosumer for trader in self.traders if trader.rule is not None]
+        if ruled:
+            commit_packed(
+                self.world.suite,
+                self.world.store,
+                self.world.cast.aggregators[0],
+                kind=CommitmentKind.FORECAST,
+                method=method,
+                scope=self.world.congestion_point_id,
+                day=self.world.day,
+                curves={p.meter_id: pack_baseline(net_wh[:, p.position]) for p in ruled},
+                made_at=made_at,
+            )
+
+    def _fund(self, escrows: Mapping[str, int]) -> None:
+        """Whole tokens for what the balance lacks, bought for the prosumers by the relayer as their payment service."""
+        balances = self.world.suite.call_all([("ClearingHouse", "balanceOf", (account,)) for account in escrows])
+        lacking = {
+            account: -(-(escrow - balance) // UTOKEN) * UTOKEN
+            for (account, escrow), balance in zip(escrows.items(), balances, strict=True)
+            if escrow > balance
+        }
+        if lacking:
+            buy_tokens(self.world, self.world.cast.relayer, lacking)
+
+
+def trade_day_ahead(world: World, forecast_wh: np.ndarray, method: str) -> Market:
+    """From opening the day-ahead session to its final match.
 
     Parameters
     ----------
@@ -70,55 +210,32 @@ def trade_day_ahead(world: World, forecast_wh: np.ndarray, method: str) -> int:
     method : str
         That made the forecast, ``"name@version"``.
     """
-    config, cast, suite = world.config.trading, world.cast, world.suite
-    terms = session_terms(world)
+    terms, first_isp = session_terms(world), world.day.first_isp
     _accredit(world)
-    operator = cast.market_operator
-    _buy_tokens(world, operator, {operator.address: terms.surplus_budget + terms.reward_budget})
-    world.trading_from_block = world.chain.block_number()
-    session_id = open_session(suite, operator, terms, world.day.first_isp)
-    traders = _traders(world, terms, forecast_wh)
-    _fund(world, traders)
-    deadline = world.time_of(-terms.gate_lead_seconds)
-    signed = [
-        signed_bundle(
-            suite,
-            trader.prosumer.wallet,
-            session_id=session_id,
-            connection_id=trader.prosumer.connection_id,
-            bundle=trader.bundle,
-            deadline=deadline,
+    market = Market(world, _traders(world), world.chain.block_number())
+    for trader in market.traders:
+        if trader.rule is not None:
+            register_rule(
+                world.suite,
+                world.cast.relayer,
+                trader.rule,
+                sign_rule(world.suite, trader.prosumer.wallet, trader.rule),
+            )
+    net_wh = round_forecast_wh(forecast_wh)
+    market.commit(method, net_wh, world.time_of(world.config.timetable.forecast))
+    session_id = market.open(terms, first_isp)
+    books = {
+        trader.prosumer.connection_id: trader.orders(
+            terms, first_isp, net_wh[:, trader.prosumer.position], trader.preference
         )
-        for trader in traders
-        if trader.rule is None
-    ]
-    relay_bundles(suite, cast.relayer, session_id, signed)
-    _place_by_rules(world, session_id, [trader for trader in traders if trader.rule is not None], forecast_wh, method)
+        for trader in market.traders
+    }
+    market.place(market.sessions()[session_id], books)
     world.at(1 - terms.gate_lead_seconds)
-    clear_session(suite, cast.relayer, _session(world, session_id))
-    _reject(world, _session(world, session_id), round(config.rejecting * len(traders)))
+    market.match(session_id, np.random.default_rng([world.config.seed, 7]))
     world.at(1 - terms.gate_lead_seconds + terms.acceptance_seconds)
-    session = _session(world, session_id)
-    clear_session(suite, cast.relayer, session)
-    finalise_session(suite, cast.relayer, session_id)
-    session = _session(world, session_id)
-    claim_bundles(suite, cast.relayer, session_id, session.standing)
-    buyers = [record for record in session.standing if any(session.fills(record).bought_wh)]
-    issue_certificates(suite, cast.relayer, session_id, buyers)
-    return session_id
-
-
-def settle_trading(world: World, session_id: int, metered: Mapping[bytes, ProvenDay]) -> None:
-    """Settle every bundle by its metered day, the others without readings when their time has come; close."""
-    suite, relayer = world.suite, world.cast.relayer
-    sessions = replay_sessions(read_events(world.chain, world.suite, first=world.trading_from_block))
-    session = sessions[session_id]
-    by_connection = {p.connection_id: [metered[p.meter_id]] for p in world.cast.prosumers if p.meter_id in metered}
-    _, left = settle_bundles(suite, relayer, sessions, session_id, session.standing, by_connection)
-    if left:
-        world.clock.advance_to(max(world.clock.now(), session.times.settle_by))
-        settle_missing_bundles(suite, relayer, sessions, session_id, left)
-    close_session(suite, relayer, session_id)
+    market.finalise(session_id)
+    return market
 
 
 def session_terms(world: World) -> SessionTerms:
@@ -166,11 +283,11 @@ def _produces(world: World, prosumer: Prosumer) -> bool:
     return any(world.scenario.assets[i].kind in PRODUCERS for i in assets)
 
 
-def _traders(world: World, terms: SessionTerms, forecast_wh: np.ndarray) -> list[Trader]:
-    """Everybody with something to trade, by limit prices that the seed draws."""
+def _traders(world: World) -> list[Trader]:
+    """Everybody, with limit prices that the seed draws; a few trade by a rule."""
     config = world.config.trading
     rng, ruled = (np.random.default_rng([world.config.seed, stream]) for stream in (5, 8))
-    step = terms.price_step
+    step = config.price_step
     accredited = world.suite.call_all(
         [("ProducerRegistry", "isGreen", (p.connection_id,)) for p in world.cast.prosumers]
     )
@@ -179,22 +296,15 @@ def _traders(world: World, terms: SessionTerms, forecast_wh: np.ndarray) -> list
         buy, sell = (int(rng.integers(low // step, high // step + 1)) * step for low, high in config.limits)
         buys = EnergyType.GREEN if rng.random() < config.prefers_green else EnergyType.BROWN
         sells = EnergyType.GREEN if green else EnergyType.BROWN
-        net_wh = round_forecast_wh(forecast_wh[:, prosumer.position])
-        rule = None
-        if ruled.random() < BY_RULE:
-            rule = _rule(world, prosumer, buy, sell, green_only=buys is EnergyType.GREEN)
-            book = rule.orders(terms, world.day.first_isp, net_wh, buys=buys, sells=sells)
-        else:
-            preference = TradingPreference(buy, sell, config.share_bps, buys, sells)
-            book = orders_from_forecast(terms, net_wh, preference)
-        if len(book):
-            traders.append(Trader(prosumer, pack_bundle(terms.grid, book), bundle_escrow(terms, book), rule))
+        preference = TradingPreference(buy, sell, config.share_bps, buys, sells)
+        by_rule = ruled.random() < BY_RULE
+        traders.append(Trader(prosumer, preference, _rule(world, prosumer, preference) if by_rule else None))
     return traders
 
 
-def _rule(world: World, prosumer: Prosumer, buy: int, sell: int, *, green_only: bool) -> TradingRule:
-    """What a prosumer lets the relayer trade for it on the delivery day, by the forecast of its aggregator."""
-    config, step = world.config.trading, world.config.trading.price_step
+def _rule(world: World, prosumer: Prosumer, preference: TradingPreference) -> TradingRule:
+    """What a prosumer lets the relayer trade for it on the delivery day, by what its aggregator commits."""
+    buy, step = preference.buy_limit, world.config.trading.price_step
     return TradingRule(
         connection_id=prosumer.connection_id,
         agent=world.cast.relayer.address,
@@ -202,70 +312,8 @@ def _rule(world: World, prosumer: Prosumer, buy: int, sell: int, *, green_only: 
         number=1,
         valid_from=world.time_of(world.config.timetable.setup),
         valid_until=world.day.end_isp * SECONDS_PER_ISP,
-        share_bps=config.share_bps,
-        green_only=green_only,
+        share_bps=preference.share_bps,
+        green_only=preference.buys is EnergyType.GREEN,
         buy_limits=tuple(buy + step if hour in EVENING_UTC else buy for hour in range(HOURS)),
-        sell_limits=(sell,) * HOURS,
+        sell_limits=(preference.sell_limit,) * HOURS,
     )
-
-
-def _place_by_rules(world: World, session_id: int, traders: list[Trader], forecast_wh: np.ndarray, method: str) -> None:
-    """Register the signed rules, commit the forecasts that they go by, and place what they allow."""
-    if not traders:
-        return
-    suite, cast = world.suite, world.cast
-    for trader in traders:
-        register_rule(suite, cast.relayer, trader.rule, sign_rule(suite, trader.prosumer.wallet, trader.rule))
-    expected_wh = round_forecast_wh(forecast_wh)
-    commit_packed(
-        suite,
-        world.store,
-        cast.aggregators[0],
-        kind=CommitmentKind.FORECAST,
-        method=method,
-        scope=world.congestion_point_id,
-        day=world.day,
-        curves={t.prosumer.meter_id: pack_baseline(expected_wh[:, t.prosumer.position]) for t in traders},
-        made_at=world.time_of(world.config.timetable.forecast),
-    )
-    for trader in traders:
-        forecast = find_forecast(world.store, trader.rule, trader.prosumer.meter_id, world.day.first_isp)
-        # One after the other: each changes books that the next one's gas depends on.
-        suite.chain.send(cast.relayer, place_call(suite, trader.rule, session_id, trader.bundle, forecast))
-
-
-def _fund(world: World, traders: list[Trader]) -> None:
-    """Tokens for the worst case of every bundle, bought for the prosumers by the relayer as their payment service."""
-    amounts = {trader.prosumer.address: -(-trader.escrow // UTOKEN) * UTOKEN for trader in traders}
-    _buy_tokens(world, world.cast.relayer, amounts)
-
-
-def _buy_tokens(world: World, buyer: LocalAccount, amounts: Mapping[str, int]) -> None:
-    """Tokens from the desk into the ledger, by account [uToken]; the buyer pays for all of them."""
-    quotes = world.suite.call_all([("TokenDesk", "quote", (amount,)) for amount in amounts.values()])
-    payment, desk = sum(quote[0] for quote in quotes), world.suite.address("TokenDesk")
-    world.send(world.cast.admin, "LocalCurrency", "mint", buyer.address, payment)
-    world.send(buyer, "LocalCurrency", "approve", desk, payment)
-    world.send_all([(buyer, "TokenDesk", "buyAndDeposit", (amount, account)) for account, amount in amounts.items()])
-
-
-def _reject(world: World, session: SessionRecord, count: int) -> None:
-    """The seeded few take their first match back for a fee."""
-    rng = np.random.default_rng([world.config.seed, 7])
-    wallets = {p.connection_id: p.wallet for p in world.cast.prosumers}
-    matched = []
-    for record in session.standing:
-        book = session.book(record)
-        for position in range(len(book)):
-            fills = bundle_fills(session.terms, session.final_results, book[position : position + 1])
-            if sum(fills.bought_wh) + sum(fills.sold_wh):
-                matched.append((record, position))
-                break
-    for index in sorted(rng.permutation(len(matched))[:count].tolist()):
-        record, position = matched[index]
-        reject_signed(world.suite, world.cast.relayer, wallets[record.connection_id], session.id, record, 1 << position)
-
-
-def _session(world: World, session_id: int) -> SessionRecord:
-    """The session as the chain tells it."""
-    return replay_sessions(read_events(world.chain, world.suite, first=world.trading_from_block))[session_id]

@@ -14,6 +14,7 @@ from offchain.domain.errors import PermanentError
 from offchain.flexibility.commitments import RUN_DOCUMENT, CommitmentKind
 from offchain.forecasting.panel import Panel
 from offchain.forecasting.verification import Run, verify_run
+from offchain.market.open_position import METHOD
 from offchain.pilot.foresight import INPUTS_DOCUMENT
 from offchain.store import Store
 from offchain.store.documents import documents_of
@@ -54,7 +55,9 @@ def verify_forecasts(
     with open_evidence(Evidence.of_pilot(folder)) as (chain, store):
         committed = _committed(chain.events)
         runs, inputs = _records(store)
-        unknown = set(committed) - {keccak(run.method_id.encode()) for run in runs}
+        # Open positions are what trading left of the forecasts; no model made them.
+        known = {METHOD, *(run.method_id for run in runs)}
+        unknown = set(committed) - {keccak(method.encode()) for method in known}
         if unknown:
             first = min(commitment for method in unknown for commitment in committed[method])
             raise PermanentError(f"commitment {first}: the record of its forecast run is not in the store")

@@ -39,8 +39,6 @@ class World:
     """Agreed terms by agreement id."""
     member_of: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Agreement id to (position of the connection, position of the aggregator)."""
-    trading_from_block: int = 0
-    """Block before the trading session; nothing earlier is about it."""
 
     @property
     def day(self) -> MarketDay:

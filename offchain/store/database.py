@@ -121,13 +121,18 @@ def open_store(target: str | Path, *, create: bool = True) -> Store:
     return store
 
 
+def file_of(target: str | Path) -> Path | None:
+    """Path of a store that is given as a file; ``None`` when it is given as a database URL."""
+    return None if isinstance(target, str) and "://" in target else Path(target)
+
+
 def _url(target: str | Path) -> URL:
-    if isinstance(target, str) and "://" in target:
-        try:
-            return make_url(target)
-        except ArgumentError as exc:
-            raise PermanentError(f"store: {exc}", hint="check the database URL") from exc
-    return URL.create("sqlite", database=str(target))
+    if (file := file_of(target)) is not None:
+        return URL.create("sqlite", database=str(file))
+    try:
+        return make_url(target)
+    except ArgumentError as exc:
+        raise PermanentError(f"store: {exc}", hint="check the database URL") from exc
 
 
 def _check_file(path: Path, create: bool) -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationInfo, model_validator
@@ -13,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Validation
 from offchain.domain.errors import DomainError
 from offchain.domain.isp import SECONDS_PER_ISP, isp_of
 from offchain.store import open_store
-from offchain.store.database import Store
+from offchain.store.database import Store, file_of
 from offchain.store.readings import readings_of_isp
 from oracles.clock import Clock
 from oracles.sources.config import MeterId, anchored
@@ -83,7 +82,8 @@ class ReplaySource:
 
 
 def _anchored_store(store: str, info: ValidationInfo) -> str:
-    return store if "://" in store else str(anchored(Path(store), info))
+    file = file_of(store)
+    return store if file is None else str(anchored(file, info))
 
 
 class ReplayConfig(BaseModel, extra="forbid", frozen=True):

@@ -5,27 +5,17 @@ from dataclasses import replace
 import pytest
 
 from offchain.audit import audit
-from offchain.audit.roots import day_data_hash
 from offchain.audit.source import read_chain
 from offchain.chain.indexer import read_events
-from offchain.chain.leaves import meter_day_leaf, values_hash
-from offchain.chain.merkle import MerkleTree
-from offchain.chain.signatures import METER_DAY, READING, metering_domain, sign
 from offchain.chain.signers import signer
-from offchain.domain.curves import pack_readings
 from offchain.market import proposing
 from offchain.market.batches import OutcomeBatch
-from offchain.market.operating import clear_session, finalise_session, open_session, relay_bundles, signed_bundle
-from offchain.market.orders import orders, pack_bundle
+from offchain.market.operating import clear_session, finalise_session, open_session
+from offchain.market.orders import orders
 from offchain.market.replay import replay_sessions
-from offchain.market.settlement import bundle_escrow
 from offchain.market.terms import EnergyType
-from offchain.pilot.trading import Trader, _fund
-from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow, insert_batch
-from offchain.store.readings import ReadingRow, insert_readings
-from tests.e2e.operated import AT_150, Operated
+from tests.e2e.operated import AT_150, MARKET_DAY_ISPS, Operated, anchor_day
 
-ISPS = 96
 STAKE = 100_000_000
 
 
@@ -41,49 +31,13 @@ def account(world, prosumer):
     return found
 
 
-def anchor(world, first_isp: int, readings: dict, version: int = 1) -> None:
-    """A metered day from ``first_isp`` on, anchored and confirmed, with its readings in the store."""
-    domain = metering_domain(world.chain.chain_id, world.suite.address("MeteringLedger"))
-    days, rows, leaves = [], [], []
-    for prosumer, values in readings.items():
-        packed = pack_readings(values)
-        leaves.append(meter_day_leaf(prosumer.meter_id, first_isp, ISPS, values_hash(packed)))
-        message = {
-            "meterId": prosumer.meter_id,
-            "firstIsp": first_isp,
-            "ispCount": ISPS,
-            "valuesHash": values_hash(packed),
-        }
-        signature = sign(METER_DAY.digest(domain, message), prosumer.device)
-        days.append(MeterDayRow(prosumer.meter_id, first_isp, ISPS, version, packed, signature))
-        for isp, reading in enumerate(values, start=first_isp):
-            if reading is None:
-                continue
-            import_wh, export_wh = reading
-            message = {"meterId": prosumer.meter_id, "isp": isp, "importWh": import_wh, "exportWh": export_wh}
-            signature = sign(READING.digest(domain, message), prosumer.device)
-            rows.append(ReadingRow(prosumer.meter_id, isp, import_wh, export_wh, 0, signature, 0, "test"))
-    world.clock.advance_to((first_isp + ISPS) * 900)
-    tree, data_hash = MerkleTree(leaves), day_data_hash(days)
-    receipt = world.send(
-        world.cast.operator, "MeteringLedger", "anchorDay", first_isp, ISPS, tree.root, len(days), data_hash
-    )
-    batch = Batch(
-        *(0, BatchKind.DAY, world.cast.operator.address, first_isp, ISPS, version, tree.root, len(days), data_hash),
-        *(BatchStatus.CONFIRMED, receipt.tx_hash, world.clock.now()),
-    )
-    with world.store.write() as connection:
-        insert_readings(connection, rows)
-        insert_batch(connection, batch, days)
-
-
 def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
     world, times, terms = operated.world, operated.times, operated.terms
     suite, relayer = world.suite, world.cast.relayer
     seller, buyer, *stakers = world.cast.prosumers[:4]
     store = world.config.out / "store.db"
     accounts = [account(world, staker) for staker in stakers]
-    _fund(world, [Trader(staker, b"", STAKE) for staker in stakers])
+    operated.fund({staker.address: STAKE for staker in stakers})
     staked = operated.json("stake", STAKE, key=accounts[0])
     assert staked == {"stake_utoken": STAKE}
     proposing.stake(suite, accounts[1], STAKE)
@@ -91,20 +45,7 @@ def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
     session_id = open_session(suite, world.cast.market_operator, terms, operated.first_isp)
     product = terms.product(EnergyType.BROWN, 0)
     books = {p: orders([(product, side, AT_150, 1_000)]) for p, side in ((seller, 1), (buyer, 0))}
-    traders = [Trader(p, pack_bundle(terms.grid, b), bundle_escrow(terms, b)) for p, b in books.items()]
-    _fund(world, traders)
-    signed = [
-        signed_bundle(
-            suite,
-            trader.prosumer.wallet,
-            session_id=session_id,
-            connection_id=trader.prosumer.connection_id,
-            bundle=trader.bundle,
-            deadline=times.gate_closure,
-        )
-        for trader in traders
-    ]
-    relay_bundles(suite, relayer, session_id, signed)
+    operated.trade(session_id, terms, operated.first_isp, books)
 
     def told():
         events = read_events(world.chain, suite)
@@ -123,8 +64,8 @@ def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
     clear_session(suite, relayer, told()[1][session_id])
     finalise_session(suite, relayer, session_id)
     consumed, produced = [(300, 0)] * 4, [(0, 200)] * 4
-    nothing = [(0, 0)] * (ISPS - 4)
-    anchor(world, operated.first_isp, {seller: produced + nothing, buyer: consumed + nothing})
+    nothing = [(0, 0)] * (MARKET_DAY_ISPS - 4)
+    anchor_day(world, operated.first_isp, {seller: produced + nothing, buyer: consumed + nothing})
     world.clock.advance_to(times.readings_due + 1)
 
     # Whoever is drawn pays the seller one micro-token too much.
@@ -138,7 +79,7 @@ def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
     proposing.propose(suite, world.store, by_address[drawn], false)
     data = operated.folder / "false.json"
     data.write_bytes(false.content)
-    _fund(world, [Trader(buyer, b"", 10_000_000)])
+    operated.fund({buyer.address: 10_000_000})
     challenger = account(world, buyer)
     files = ("--data", data, "--store", store)
     challenged = operated.json("challenge", session_id, *files, key=challenger)

@@ -9,11 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from offchain.domain.isp import SECONDS_PER_ISP
-from offchain.market.operating import relay_bundles, signed_bundle
-from offchain.market.orders import orders, pack_bundle
-from offchain.market.settlement import bundle_escrow
+from offchain.market.orders import orders
 from offchain.market.terms import EnergyType
-from offchain.pilot.trading import Trader, _fund
 from tests.e2e.operated import AT_150, Operated
 
 
@@ -30,35 +27,16 @@ def test_market_runs_a_session_from_opening_to_closing(operated):
     assert (opened.returncode, json.loads(opened.stdout)) == (0, {"session": session})
 
     terms, brown = operated.terms, operated.terms.product(EnergyType.BROWN, 0)
-    books = [orders([(brown, side, AT_150, 1_000)]) for side in (1, 0)]
-    traders = [
-        Trader(prosumer, pack_bundle(terms.grid, book), bundle_escrow(terms, book))
-        for prosumer, book in zip(world.cast.prosumers, books, strict=False)
-    ]
-    _fund(world, traders)
-    relay_bundles(
-        world.suite,
-        world.cast.relayer,
-        session,
-        [
-            signed_bundle(
-                world.suite,
-                trader.prosumer.wallet,
-                session_id=session,
-                connection_id=trader.prosumer.connection_id,
-                bundle=trader.bundle,
-                deadline=times.gate_closure,
-            )
-            for trader in traders
-        ],
-    )
+    seller, buyer = world.cast.prosumers[:2]
+    books = {p: orders([(brown, side, AT_150, 1_000)]) for p, side in ((seller, 1), (buyer, 0))}
+    operated.trade(session, terms, operated.first_isp, books)
     relayer = world.cast.relayer
 
     def run(until: int) -> dict:
         world.clock.advance_to(until)
         return operated.json("run", session, key=relayer)
 
-    assert run(0) == {"session": session, "steps": [], "state": "open for orders"}
+    assert run(0) == {"session": session, "steps": [], "state": "open for orders", "waits_for": []}
     assert run(times.gate_closure + 1)["steps"] == ["cleared 1 product"]
     assert operated.json("show", session)["state"] == "acceptance window"
     ended = run(times.accept_by + 1)

@@ -8,15 +8,12 @@ import pytest
 
 from offchain.audit import audit
 from offchain.audit.source import read_chain
-from offchain.market.operating import open_session, relay_bundles, signed_bundle
-from offchain.market.orders import orders, pack_bundle
-from offchain.market.settlement import bundle_escrow
+from offchain.market.operating import open_session
+from offchain.market.orders import orders
 from offchain.market.terms import EnergyType
-from offchain.pilot.trading import Trader, _buy_tokens, _fund
-from tests.e2e.operated import AT_150, Operated
-from tests.e2e.test_market_batches_command import ISPS, anchor
+from tests.e2e.operated import AT_150, MARKET_DAY_ISPS, Operated, anchor_day
 
-NOTHING = [(0, 0)] * (ISPS - 4)
+NOTHING = [(0, 0)] * (MARKET_DAY_ISPS - 4)
 HALF = [(0, 250), (0, 250), None, None]
 WHOLE = [(0, 250)] * 4
 TAKEN = [(250, 0)] * 4
@@ -34,30 +31,14 @@ def test_newer_readings_correct_a_closed_session(operated):
     store = world.config.out / "store.db"
     session = open_session(suite, operator, terms, operated.first_isp)
     product = terms.product(EnergyType.BROWN, 0)
-    books = [orders([(product, side, AT_150, 1_000)]) for side in (1, 0)]
-    traders = [
-        Trader(party, pack_bundle(terms.grid, book), bundle_escrow(terms, book))
-        for party, book in zip(parties, books, strict=True)
-    ]
-    _fund(world, traders)
-    signed = [
-        signed_bundle(
-            suite,
-            trader.prosumer.wallet,
-            session_id=session,
-            connection_id=trader.prosumer.connection_id,
-            bundle=trader.bundle,
-            deadline=times.gate_closure,
-        )
-        for trader in traders
-    ]
-    relay_bundles(suite, relayer, session, signed)
+    books = {p: orders([(product, side, AT_150, 1_000)]) for p, side in zip(parties, (1, 0), strict=True)}
+    operated.trade(session, terms, operated.first_isp, books)
     world.clock.advance_to(times.accept_by + 1)
     operated.json("run", session, key=relayer)
 
     def bring(version: int, readings) -> None:
         days = {seller: [*readings, *NOTHING], buyer: [*TAKEN, *NOTHING]}
-        anchor(world, operated.first_isp, days, version)
+        anchor_day(world, operated.first_isp, days, version)
 
     def usable() -> None:
         world.clock.advance_to(world.clock.now() + world.config.challenge_window_s)
@@ -103,7 +84,7 @@ def test_newer_readings_correct_a_closed_session(operated):
     world.send(operator, "ClearingHouse", "withdraw", operator.address, left)
     corrected = correct()
     assert (corrected["corrections"], corrected["owed_utoken"]) == (expected, half)
-    _buy_tokens(world, relayer, {operator.address: left})
+    operated.fund({operator.address: left})
     collected = correct()
     assert (collected["corrections"], collected["collected_utoken"], collected["owed_utoken"]) == ([], half, 0)
     assert balances() == [start[0] + 2 * half, left - half]

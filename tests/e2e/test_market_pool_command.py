@@ -12,7 +12,6 @@ from offchain.chain.signers import signer
 from offchain.domain.curves import pack_readings
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.pool_operating import join_signed, signed_joining
-from offchain.pilot.trading import Trader, _buy_tokens, _fund
 from offchain.store import open_store
 from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow, insert_batch
 from tests.e2e.operated import Operated
@@ -105,8 +104,8 @@ def test_pool_runs_from_opening_to_closing(operated):
     world, cast = operated.world, operated.world.cast
     parties = cast.prosumers[6:8]
     keys = [signer(party.wallet.secret) for party in parties]
-    _fund(world, [Trader(party, b"", 3 * DEPOSIT) for party in parties])
-    _buy_tokens(world, cast.market_operator, {cast.market_operator.address: 100_000})
+    operated.fund({party.address: 3 * DEPOSIT for party in parties})
+    operated.fund({cast.market_operator.address: 100_000})
     pool_id = told(operated, "open", terms(operated), key=cast.market_operator)["pool"]
     joining = ("join", pool_id, "--connection", "0x" + parties[0].connection_id.hex(), "--deposit", 0)
     assert "NotOwnerOf" in pool(operated, *joining, key=cast.relayer).stderr

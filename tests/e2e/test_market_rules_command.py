@@ -8,7 +8,6 @@ from offchain.chain.signers import signer
 from offchain.domain.curves import pack_baseline
 from offchain.domain.isp import MarketDay, isp_start
 from offchain.flexibility.commitments import CommitmentKind, commit_packed
-from offchain.pilot.trading import Trader, _fund
 from tests.e2e.operated import Operated
 
 FORECAST_WH = 500
@@ -87,7 +86,7 @@ def test_rules_place_orders_from_a_committed_forecast(operated, prosumer):
     assert order["quantity_wh"] == 4 * FORECAST_WH * 8 // 10
     assert shown["transaction"] is None
 
-    _fund(world, [Trader(prosumer, b"", shown["escrow_utoken"])])
+    operated.fund({prosumer.address: shown["escrow_utoken"]})
     done = rules(operated, *bid, key=relayer)
     assert done.returncode == 0, done.stderr
     state = world.call("EnergyMarket", "bundleOf", session_id, prosumer.connection_id)

@@ -41,6 +41,14 @@ GROUP_BASELINE = {
     ),
 }
 RUN = dict.fromkeys(("sha256", "inputs", "outputs"), str)
+ENERGY = ("bought_wh", "sold_wh", "injected_wh", "covered_wh", "shortage_wh", "surplus_wh")
+PRICE = {"lowest": int, "highest": int}
+"""Absent from a session that matched nothing."""
+SESSION = {
+    "delivery": str,
+    "matched_wh": {"brown": int, "green": int},
+    **dict.fromkeys(("session", "periods", "period_minutes", "traders", "orders", *ENERGY), int),
+}
 SCHEMA = {
     "schema": int,
     "grid": {"code": str, "buses": int, "connections": int, "prosumers": int},
@@ -78,12 +86,14 @@ SCHEMA = {
         int,
     ),
     "trading": {
+        "sessions": [SESSION],
+        "day_ahead_alone": {"shortage_wh": int, "surplus_wh": int},
         "matched_wh": {"brown": int, "green": int},
-        "price_utoken_per_kwh": {"lowest": int, "highest": int},
+        "price_utoken_per_kwh": PRICE,
         **dict.fromkeys(
             (
-                *("session", "traders", "by_rule", "orders", "periods", "rejections"),
-                *("injected_wh", "shortage_wh", "surplus_wh"),
+                *("traders", "by_rule", "orders", "rejections"),
+                *ENERGY,
                 *("paid_utoken", "received_utoken", "charges_utoken", "rewards_utoken", "fees_utoken"),
                 *("operator_net_utoken", "residual_utoken", "gas_per_order", "gas_per_order_by_rule"),
             ),
@@ -140,8 +150,20 @@ def test_run_conserves_money_on_every_day(any_day):
 def test_run_trades_and_leaves_nothing_in_the_pot_on_every_day(any_day):
     trading = any_day.report["trading"]
     assert trading["residual_utoken"] == 0
-    assert trading["injected_wh"] + trading["shortage_wh"] <= sum(trading["matched_wh"].values())
-    assert len(any_day.named("SessionClosed")) == 1
+    split_wh = trading["injected_wh"] + trading["covered_wh"] + trading["shortage_wh"]
+    assert split_wh == trading["sold_wh"] <= sum(trading["matched_wh"].values())
+    assert len(any_day.named("SessionClosed")) == len(trading["sessions"])
+
+
+def test_run_trades_the_day_before_and_on_the_day_on_every_day(any_day):
+    first, *intraday = any_day.report["trading"]["sessions"]
+    assert (first["period_minutes"], first["periods"]) == (60, any_day.report["isps"] // 4)
+    assert len(intraday) == 4
+    assert {(s["period_minutes"], s["periods"]) for s in intraday} == {(30, 8)}
+    placed = {(e["sessionId"], e["connectionId"]) for e in any_day.named("PlacedByRule")}
+    assert {session_id for session_id, _ in placed} >= {first["session"]}
+    for session in any_day.report["trading"]["sessions"]:
+        assert session["injected_wh"] + session["covered_wh"] + session["shortage_wh"] == session["sold_wh"]
 
 
 def test_run_pays_what_the_events_say_on_every_day(any_day):
@@ -181,6 +203,8 @@ def test_run_leaves_no_batch_unconfirmed_on_every_day(any_day):
 def test_report_has_exactly_the_agreed_keys_and_types(evening, tmp_path):
     write_report(evening.result, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    prices = [session.pop("price_utoken_per_kwh") for session in report["trading"]["sessions"]]
+    assert {shape(price, PRICE) == PRICE for price in prices if price is not None} == {True}
     assert shape(report, SCHEMA) == SCHEMA
     assert report["schema"] == 1
     assert all(isinstance(count, int) for count in report["audit"]["checked"].values())

@@ -62,12 +62,28 @@ def test_charts_read_out_all_series_when_pointed_at(page):
         "19:00–19:15 CET · requested 4.000 kWh · ordered 4.000 kWh · delivered 3.000 kWh",
         "19:00–19:15 CET · metered 14.0 kW · without flexibility 24.0 kW · forecast 20.0 kW (12.0 kW to 32.0 kW) · "
         "baseline 22.0 kW",
-        "19:00–19:15 CET · green nothing matched · brown nothing matched",
-        "19:00–19:15 CET · green 0.000 kWh · brown 0.000 kWh in this hour",
+        "19:00–19:15 CET · day ahead green nothing matched, brown nothing matched · "
+        "intraday green nothing matched, brown nothing matched",
+        "19:00–19:15 CET · green 0.000 kWh, brown 0.000 kWh in this hour",
+        "19:00–19:15 CET · green 0.000 kWh, brown 0.000 kWh in this half hour",
     ]
-    page.point("#prices .inner", 48.5 / 96)
+    page.point("#prices .inner", 50.5 / 96)
     readouts = page.evaluate("[...document.querySelectorAll('.chart + .readout')].map(o => o.textContent)")
-    assert readouts[3] == "12:00–12:15 CET · green 0.1500 token/kWh · brown nothing matched"
+    assert readouts[3:] == [
+        "12:30–12:45 CET · day ahead green 0.1500 token/kWh, brown nothing matched · "
+        "intraday green 0.2500 token/kWh, brown nothing matched",
+        "12:30–12:45 CET · green 2.000 kWh, brown 0.000 kWh in this hour",
+        "12:30–12:45 CET · green 0.400 kWh, brown 0.000 kWh in this half hour",
+    ]
+
+
+def test_axis_of_a_chart_is_as_high_as_the_chart(page):
+    heights = page.evaluate(
+        "[...document.querySelectorAll('.chart')].map(chart => "
+        "['.axis', 'svg'].map(part => chart.querySelector(part).getBoundingClientRect().height))"
+    )
+    assert len(heights) == 6
+    assert all(axis == drawing for axis, drawing in heights)
 
 
 def test_charts_move_the_readout_and_the_map_when_keys_are_pressed(page):

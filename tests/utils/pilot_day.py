@@ -149,10 +149,12 @@ def quiet_day(day: date = DAY) -> PilotResult:
     for connection in details["map"]["connections"]:
         connection |= {"ordered_wh": 0, "fault": None}
     details["timeline"] = details["timeline"][:2]
-    report["trading"] |= {"matched_wh": {"brown": 0, "green": 0}, "price_utoken_per_kwh": None}
+    for figures in (report["trading"], *report["trading"]["sessions"]):
+        figures |= {"matched_wh": {"brown": 0, "green": 0}, "price_utoken_per_kwh": None}
     nothing = {"price": None, "volume_wh": 0}
-    for period in details["trading"]["periods"]:
-        period |= {"brown": nothing, "green": nothing}
+    for session in details["trading"]["sessions"]:
+        for period in session["periods"]:
+            period |= {"brown": nothing, "green": nothing}
     details["trading"] |= {"book": None, "parties": [], "operator": 0}
     return result
 
@@ -187,25 +189,47 @@ def group_baseline(group: str, connections: int) -> dict[str, Any]:
 
 
 def trading_figures() -> dict[str, Any]:
-    """Home 1 sells 2 kWh of green energy to Home 2 at noon."""
-    return {
+    """Home 1 sells 2 kWh of green energy to Home 2 for noon the day before, and buys 0.4 kWh back on the day."""
+    both = {"traders": 2, "orders": 2, "surplus_wh": 0}
+    day_ahead = both | {
         "session": 1,
-        "traders": 2,
-        "by_rule": 1,
-        "orders": 2,
+        "delivery": "2016-03-15T23:00:00+00:00",
         "periods": 24,
+        "period_minutes": 60,
         "matched_wh": {"brown": 0, "green": 2_000},
         "price_utoken_per_kwh": {"lowest": 150_000, "highest": 150_000},
+        **{"bought_wh": 2_000, "sold_wh": 2_000, "injected_wh": 1_500, "covered_wh": 400, "shortage_wh": 100},
+    }
+    intraday = both | {
+        "session": 2,
+        "delivery": "2016-03-16T11:00:00+00:00",
+        "periods": 8,
+        "period_minutes": 30,
+        "matched_wh": {"brown": 0, "green": 400},
+        "price_utoken_per_kwh": {"lowest": 250_000, "highest": 250_000},
+        **{"bought_wh": 400, "sold_wh": 400, "injected_wh": 0, "covered_wh": 400, "shortage_wh": 0},
+    }
+    return {
+        "sessions": [day_ahead, intraday],
+        "traders": 2,
+        "by_rule": 1,
+        "orders": 4,
+        "matched_wh": {"brown": 0, "green": 2_400},
+        "price_utoken_per_kwh": {"lowest": 150_000, "highest": 250_000},
         "rejections": 1,
+        "bought_wh": 2_400,
+        "sold_wh": 2_400,
         "injected_wh": 1_500,
-        "shortage_wh": 500,
+        "covered_wh": 800,
+        "shortage_wh": 100,
         "surplus_wh": 0,
-        "paid_utoken": 300_000,
-        "received_utoken": 300_000,
-        "charges_utoken": 155_000,
+        "day_ahead_alone": {"shortage_wh": 500, "surplus_wh": 600},
+        "paid_utoken": 400_000,
+        "received_utoken": 400_000,
+        "charges_utoken": 31_000,
         "rewards_utoken": 0,
-        "fees_utoken": 8_000,
-        "operator_net_utoken": 163_000,
+        "fees_utoken": 9_600,
+        "operator_net_utoken": 40_600,
         "residual_utoken": 0,
         "gas_per_order": 9_000,
         "gas_per_order_by_rule": 20_000,
@@ -214,14 +238,22 @@ def trading_figures() -> dict[str, Any]:
 
 def trading_details(first_isp: int, isp_count: int) -> dict[str, Any]:
     nothing = {"price": None, "volume_wh": 0}
-    periods = [
-        {"first_isp": first_isp + position, "brown": dict(nothing), "green": dict(nothing)}
-        for position in range(0, isp_count, 4)
-    ]
-    periods[12]["green"] = {"price": 150_000, "volume_wh": 2_000}
-    trader = {"fees": 4_000, "reward": 0, "rejection_fee": 0, "metered": True, "surplus_wh": 0}
+
+    def periods(start: int, end: int, length: int) -> list[dict[str, Any]]:
+        return [
+            {"first_isp": first_isp + position, "brown": dict(nothing), "green": dict(nothing)}
+            for position in range(start, end, length)
+        ]
+
+    day_ahead, intraday = periods(0, isp_count, 4), periods(48, 64, 2)
+    day_ahead[12]["green"] = {"price": 150_000, "volume_wh": 2_000}
+    intraday[1]["green"] = {"price": 250_000, "volume_wh": 400}
+    trader = {"fees": 4_800, "reward": 0, "rejection_fee": 0, "metered": True, "surplus_wh": 0}
     return {
-        "periods": periods,
+        "sessions": [
+            {"isps_per_period": 4, "periods": day_ahead},
+            {"isps_per_period": 2, "periods": intraday},
+        ],
         "book": {
             "type": "green",
             "first_isp": first_isp + 48,
@@ -232,13 +264,13 @@ def trading_details(first_isp: int, isp_count: int) -> dict[str, Any]:
         },
         "parties": [
             trader
-            | {"name": "Home 1", "bought_wh": 0, "sold_wh": 2_000, "injected_wh": 1_500, "shortage_wh": 500}
-            | {"cost": 0, "receipts": 300_000, "charges": 155_000, "net": 141_000},
+            | {"name": "Home 1", "bought_wh": 400, "sold_wh": 2_000, "injected_wh": 1_500, "covered_wh": 400}
+            | {"shortage_wh": 100, "cost": 100_000, "receipts": 300_000, "charges": 31_000, "net": 164_200},
             trader
-            | {"name": "Home 2", "bought_wh": 2_000, "sold_wh": 0, "injected_wh": 0, "shortage_wh": 0}
-            | {"cost": 300_000, "receipts": 0, "charges": 0, "net": -304_000, "metered": False},
+            | {"name": "Home 2", "bought_wh": 2_000, "sold_wh": 400, "injected_wh": 0, "covered_wh": 400}
+            | {"shortage_wh": 0, "cost": 300_000, "receipts": 100_000, "charges": 0, "net": -204_800, "metered": False},
         ],
-        "operator": 163_000,
+        "operator": 40_600,
     }
 
 

@@ -5,6 +5,9 @@
   const percent = (value) => value.toFixed(1) + "%";
   const kwh = (wh) => (wh / 1000).toFixed(3) + " kWh";
   const price = (utoken) => (utoken === null ? "nothing matched" : (utoken / 1e6).toFixed(4) + " token/kWh");
+  const both = (kind, words) => ["green", "brown"].map((of) => `${of} ${words(data.trading[kind][of])}`).join(", ");
+  const prices = (kind, i) => both(kind, (series) => price(series.price[i]));
+  const volumes = (kind, i) => both(kind, (series) => kwh(series.volume_wh[i]));
   const kw = (wh) => ((4 * wh) / 1000).toFixed(1) + " kW";
   const clamp = (position) => Math.max(0, Math.min(last, position));
 
@@ -21,9 +24,9 @@
       `metered ${kw(data.expected.metered[i])} · without flexibility ${kw(data.expected.undisturbed[i])} · ` +
       `forecast ${kw(data.expected.p50[i])} (${kw(data.expected.p10[i])} to ${kw(data.expected.p90[i])}) · ` +
       `baseline ${kw(data.expected.baseline[i])}`,
-    prices: (i) => `green ${price(data.trading.green.price[i])} · brown ${price(data.trading.brown.price[i])}`,
-    volumes: (i) =>
-      `green ${kwh(data.trading.green.volume_wh[i])} · brown ${kwh(data.trading.brown.volume_wh[i])} in this hour`,
+    prices: (i) => `day ahead ${prices("day_ahead", i)} · intraday ${prices("intraday", i)}`,
+    "volumes-day_ahead": (i) => `${volumes("day_ahead", i)} in this hour`,
+    "volumes-intraday": (i) => `${volumes("intraday", i)} in this half hour`,
   };
   const charts = [...document.querySelectorAll(".chart")];
   let pointed = null;

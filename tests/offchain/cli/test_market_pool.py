@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from offchain.cli.market_pool import _draft, _read_signed, _terms, _trade_of
+from offchain.cli.market_files import read_signed
+from offchain.cli.market_pool import SCHEMA, SIGNED_BY, _draft, _terms, _trade_of
 from offchain.domain.errors import DomainError
 from offchain.market.pool import Mechanism
 from offchain.market.terms import EnergyType
@@ -77,9 +78,9 @@ def test_terms_name_what_is_wrong_with_the_file(tmp_path, changed, words):
 def test_trade_is_that_of_the_file_and_never_twice_the_same(tmp_path):
     path = write(tmp_path, TRADE)
     first, second = _draft(path), _draft(path)
-    trade = _trade_of(json.loads(json.dumps(first)))
+    trade = _trade_of(path, json.loads(json.dumps(first)))
     assert (trade.price, trade.energy_type, trade.quantities_wh) == (-150_000, EnergyType.GREEN, (1_000, 0))
-    assert trade.salt != _trade_of(second).salt
+    assert trade.salt != _trade_of(path, second).salt
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,6 @@ def test_signed_trade_that_is_none_is_refused(tmp_path, content):
     path = tmp_path / "trade.json"
     path.write_text(content)
     with pytest.raises(DomainError, match="is no signed trade"):
-        _read_signed(path)
-    with pytest.raises(DomainError, match="no trade"):
-        _trade_of({"schema": 1, "trade": {"pool": 1}})
+        read_signed(path, "trade", SCHEMA, SIGNED_BY)
+    with pytest.raises(DomainError, match="is no signed trade"):
+        _trade_of(path, {"schema": 1, "trade": {"pool": 1}})

@@ -239,8 +239,8 @@ def test_render_keeps_local_time_when_clocks_change(day, count, first, last):
     slider = next(a for tag, a in page.elements if tag == "input" and a.get("id") == "time")
     assert (slider["min"], slider["max"]) == ("0", str(count - 1))
     # one label an hour, of which the coarse ones are spread by local time
-    assert len(page.with_class("tick")) == 5 * (count // 4 + 1)
-    assert len(page.with_class("every6")) == 5 * 5
+    assert len(page.with_class("tick")) == 6 * (count // 4 + 1)
+    assert len(page.with_class("every6")) == 6 * 5
 
 
 def test_render_shows_totals_of_the_report_that_add_up_to_zero():
