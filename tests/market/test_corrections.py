@@ -11,7 +11,8 @@ correct
 ├── settled by a batch → gross payout, the fee stays with the proposer
 ├── debtor lacks it → owed; what falls due the other way is set off; trader that is its own operator → nothing moves
 └── property: everybody has what settlement by the newest readings alone would have left it, whatever was settled and
-    corrected before, in whatever order, over overlapping sessions, at negative prices, with debtors that had nothing
+    corrected before, in whatever order, over overlapping sessions, at negative prices, with debtors that had nothing;
+    all corrections of a session are within what its operator was left at closing
 collectOwed
 ├── nothing owed → NothingOwed
 └── in parts, as money comes, by anyone
@@ -387,6 +388,7 @@ def test_corrections_lead_where_the_newest_readings_alone_would_have(settling, d
         versions = data.draw(st.lists(VERSION, min_size=2, max_size=3))
         people = [*traders, world.operator]
         first, *newer = versions
+        residuals: dict[int, int] = {}
         bundles = list(desk.bundles)
         sessions = {session.id: session for session in desk.sessions}
 
@@ -403,11 +405,16 @@ def test_corrections_lead_where_the_newest_readings_alone_would_have(settling, d
                     world.settlement.settle(*arguments, [evidence[trader]])
             for session in desk.sessions:
                 world.market.closeSession(session.id)
+                residuals[session.id] = world.evm.event("SessionClosed")["residual"]
+
+        def paid(session) -> int:
+            return sum(world.corrections.paidOf(session.id, trader.connection) for trader in traders)
 
         with world.evm.rolled_back():
             settle_all(anchor(newer[-1]))
             straight = balances(world, *people)
         settle_all(None if data.draw(st.booleans()) else anchor(first))
+        at_closing = {session.id: paid(session) for session in desk.sessions}
         taken = dict.fromkeys(people, 0)
         for number, version in enumerate(newer):
             evidence = anchor(version)
@@ -420,18 +427,21 @@ def test_corrections_lead_where_the_newest_readings_alone_would_have(settling, d
                     continue
                 metered = version[traders.index(trader)]
                 due = expected_payout(desk, sessions[session_id], trader, metered)
-                paid = world.corrections.paidOf(session_id, trader.connection)
+                before = world.corrections.paidOf(session_id, trader.connection)
                 arguments = session_id, trader.connection, desk.positions(trader), [evidence[trader]]
-                if due == paid:
-                    with reverts("NothingToCorrect", session_id, trader.connection, paid):
+                if due == before:
+                    with reverts("NothingToCorrect", session_id, trader.connection, before):
                         world.corrections.correct(*arguments)
                 else:
-                    assert world.corrections.correct(*arguments) == due - paid
+                    assert world.corrections.correct(*arguments) == due - before
                 assert world.corrections.paidOf(session_id, trader.connection) == due
                 for one in traders:
                     pair = one.address, world.operator.address
                     both = world.corrections.owed(*pair), world.corrections.owed(*reversed(pair))
                     assert min(both) == 0
+        for session in desk.sessions:
+            # What the operator pays for a session in all is not more than it was left.
+            assert paid(session) - at_closing[session.id] <= residuals[session.id]
         for person, amount in taken.items():
             if amount:
                 fund(world, person, amount)
