@@ -182,4 +182,19 @@ interface IMarketSettlement {
 
     /// @notice When {settleMissing} becomes possible, unix seconds, unless the window ends later.
     function settleBy(uint64 sessionId) external view returns (uint256);
+
+    /// @notice Until when the readings of a session count at least, unix seconds; longer where the window ends later.
+    function readingsUntil(uint64 sessionId) external view returns (uint256);
+
+    /// @notice Whether the meter operator anchored one of these days of the window anew since a moment: what was computed
+    /// from readings by then may be another outcome now, or none until the challenge window of the new version is over.
+    /// @dev Reads nothing of the days but meter and first ISP, so that readings that are not usable yet can be brought. Errors:
+    /// `SessionUnknown`, {MeterOfOtherConnection}.
+    /// @param sinceTs Unix seconds. A first version that came later does not count: nothing was computed from it.
+    function anchoredAgain(
+        uint64 sessionId,
+        bytes32 connectionId,
+        Evidence[] calldata meterDays,
+        uint256 sinceTs
+    ) external view returns (bool);
 }

@@ -23,11 +23,20 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 /// **Challenge.** Within `challengeSeconds` of a proposal anyone may challenge a leaf with a bond. Until `answerSeconds`
 /// later anyone may answer with the meter evidence and what the connection traded in overlapping sessions: the contract
 /// recomputes the netted outcome (`IMarketSettlement`, whose window has to be over by then); if it is the proposed one the bond
-/// goes to the proposer, otherwise, or without an answer, the whole stake of the proposer goes to the challenger, the
+/// goes to the proposer, otherwise, or without an answer, the stake of the proposer goes to the challenger, the
 /// proposal is void and the next turn begins.
 ///
+/// **Stake.** Each proposal that can still be challenged needs `minimumStake` of its own, and none is taken back meanwhile; of
+/// n of them each answers for the n-th part of the stake. {conclude}, or the first {claim}, ends that. Decision 0038.
+///
+/// **Readings that change.** When the meter operator anchors a day of the window again after the proposal, its outcomes may be
+/// others now, or not provable for a while. An answer that shows that ends a challenge without a loser: the proposal is void,
+/// the bond goes back, the turn of the proposer begins again. A bundle that does not stand is a fraud all the same. What was
+/// claimed before is corrected by `IMarketCorrections`. A proposal that could be challenged so late that its readings no longer
+/// count when the answer is due is refused; where a pause brings that about, it is void without a loser.
+///
 /// **Clock.** While the clearing house is paused nobody can lock the bond of a challenge. So the window of a proposal, and how
-/// long stakes are bound, are measured by {clock}, which stands still then: a proposal can be challenged for
+/// long a candidate's stake is bound, are measured by {clock}, which stands still then: a proposal can be challenged for
 /// `challengeSeconds` without a pause, however long one lasts, and is claimed not before. Errors name block times as things
 /// stand. Turns, answers and all times of the session go by block time. Decision 0037.
 ///
@@ -41,8 +50,10 @@ interface ISettlementProposer {
         uint128 amount;
         /// Average time since which it is staked.
         uint40 since;
-        /// It stays until {clock} shows this: a session that it takes part in may need it.
+        /// It stays until {clock} shows this: a draw that it takes part in may need it.
         uint40 boundUntil;
+        /// Proposals that can still fall; it stays until there are none.
+        uint16 openProposals;
     }
 
     struct Proposal {
@@ -52,6 +63,8 @@ interface ISettlementProposer {
         uint16 openChallenges;
         /// Counts the proposals of a session, from 1.
         uint16 number;
+        /// No challenge is possible any more.
+        bool concluded;
         bytes32 root;
     }
 
@@ -91,6 +104,10 @@ interface ISettlementProposer {
         uint256 stake
     );
     event ChallengeVoided(uint64 indexed sessionId, uint64 indexed challengeId);
+    /// @notice The proposal fell, and nobody is at fault.
+    event ProposalVoided(uint64 indexed sessionId, uint16 number, address indexed proposer);
+    /// @notice The proposal stands: no challenge is possible any more.
+    event ProposalConcluded(uint64 indexed sessionId, uint16 number);
     event OutcomeClaimed(
         uint64 indexed sessionId,
         bytes32 indexed connectionId,
@@ -110,6 +127,10 @@ interface ISettlementProposer {
     error NothingToPunish(uint64 sessionId, address staker);
     error NotYourTurn(uint64 sessionId, address caller, address expected);
     error ReadingsStillDue(uint64 sessionId, uint256 until, uint256 nowTs);
+    /// @notice Its last answer could be due when readings no longer count.
+    error ProposalTooLate(uint64 sessionId, uint256 until, uint256 lastAnswerTs);
+    error ProposalsOpen(address staker, uint16 openProposals);
+    error AlreadyConcluded(uint64 sessionId);
     error AlreadyProposed(uint64 sessionId, address proposer);
     error EmptyProposal();
     error NotProposed(uint64 sessionId);
@@ -125,7 +146,7 @@ interface ISettlementProposer {
     /// Emits: {Staked}.
     function stake(uint256 amount) external;
 
-    /// @notice Takes stake back that no session needs. Errors: {StakeBound}, {StakeTooLow} (more than there is, or a rest
+    /// @notice Takes stake back that no session needs. Errors: {StakeBound}, {ProposalsOpen}, {StakeTooLow} (more than there is, or a rest
     /// below the minimum). Emits: {Unstaked}.
     function unstake(uint256 amount) external;
 
@@ -143,7 +164,8 @@ interface ISettlementProposer {
     function punishSilence(uint64 sessionId, address staker) external;
 
     /// @notice Publishes the outcomes of a session. Only whose turn it is. Errors: {ReadingsStillDue}, {NotYourTurn},
-    /// {StakeTooLow}, {AlreadyProposed}, {EmptyProposal}. Emits: {BatchProposed}.
+    /// {StakeTooLow} (less than the minimum for this and each other proposal that can fall), {AlreadyProposed},
+    /// {EmptyProposal}, {ProposalTooLate}. Emits: {BatchProposed}.
     function propose(uint64 sessionId, bytes32 root, uint32 leafCount, bytes32 dataHash) external;
 
     /// @notice Questions one outcome of a proposal, with a bond. Errors: {NotProposed}, {ChallengeWindowOver},
@@ -156,7 +178,8 @@ interface ISettlementProposer {
 
     /// @notice Has the contract recompute a challenged outcome. Anyone. Errors: {ChallengeUnknown}, {AnswerMismatch}
     /// (another outcome than the challenged one), those of `IMarketSettlement.outcomeOf`.
-    /// Emits: {ChallengeRejected} or {FraudProven}.
+    /// Emits: {ChallengeRejected}, {FraudProven}, or {ProposalVoided} and {ChallengeVoided} when a day of `meterDays` was
+    /// anchored again after the proposal.
     /// @param positions As for `IMarketSettlement.settle`.
     function answer(
         uint64 challengeId,
@@ -166,12 +189,18 @@ interface ISettlementProposer {
     ) external;
 
     /// @notice Ends a challenge that nobody answered, as proven, or one of a proposal that is void already, with the bond
-    /// back. Anyone. Errors: {ChallengeUnknown}, {AnswerStillDue}. Emits: {FraudProven} or {ChallengeVoided}.
+    /// back. Anyone. Errors: {ChallengeUnknown}, {AnswerStillDue}. Emits: {FraudProven} or {ChallengeVoided}, the latter after
+    /// {ProposalVoided} when readings no longer counted at the end of the time to answer.
     function expireChallenge(uint64 challengeId) external;
+
+    /// @notice Ends the time in which a proposal can fall, so that the stake no longer answers for it. Anyone, after the
+    /// challenge window and all challenges. Errors: {NotProposed}, {AlreadyConcluded}, {ChallengeWindowOpen},
+    /// {ChallengesOpen}. Emits: {ProposalConcluded}.
+    function conclude(uint64 sessionId) external;
 
     /// @notice Settles a trader by a proposal that stood. Anyone, after the challenge window.
     /// @dev Errors: {NotProposed}, {ChallengeWindowOpen}, {ChallengesOpen}, {OutcomeNotProposed}, those of
-    /// `IEnergyMarket.settle`. Emits: {OutcomeClaimed}.
+    /// `IEnergyMarket.settle`. Emits: {OutcomeClaimed}; the first one {ProposalConcluded} before it.
     function claim(uint64 sessionId, ProposedOutcome calldata proposed, bytes32[] calldata proof) external;
 
     function stakeOf(address staker) external view returns (StakeState memory);

@@ -181,6 +181,30 @@ contract MarketSettlement is IMarketSettlement {
         return _settleBy(_market.session(sessionId), _market.termsOf(sessionId));
     }
 
+    /// @inheritdoc IMarketSettlement
+    function readingsUntil(uint64 sessionId) external view returns (uint256) {
+        return _deliveryEnd(_market.session(sessionId), _market.termsOf(sessionId)) + _sessions.recordSeconds();
+    }
+
+    /// @inheritdoc IMarketSettlement
+    function anchoredAgain(
+        uint64 sessionId,
+        bytes32 connectionId,
+        Evidence[] calldata meterDays,
+        uint256 sinceTs
+    ) external view returns (bool) {
+        Netting.Window memory window = _caseOf(sessionId, connectionId).window;
+        for (uint256 k = 0; k < meterDays.length; ++k) {
+            IMeteringLedger.MeterDay calldata day = meterDays[k].day;
+            IMeterRegistry.Meter memory meter = _meters.meter(day.meterId);
+            if (meter.connectionId != connectionId) revert MeterOfOtherConnection(day.meterId, connectionId);
+            IMeteringLedger.Batch memory batch = _metering.batch(meter.operator, day.firstIsp);
+            bool meets = day.firstIsp < window.endIsp && window.firstIsp < uint256(day.firstIsp) + batch.ispCount;
+            if (meets && batch.version > 1 && batch.anchoredAt >= sinceTs) return true;
+        }
+        return false;
+    }
+
     function _settle(
         Case memory found,
         uint64 sessionId,
@@ -314,8 +338,14 @@ contract MarketSettlement is IMarketSettlement {
         IEnergyMarket.Session memory session,
         IEnergyMarket.Terms memory terms
     ) private pure returns (uint256) {
-        uint256 end = (session.firstIsp + uint256(terms.ispsPerPeriod) * terms.periodCount) * ISP_SECONDS;
-        return end + terms.readingsDueSeconds + terms.settlementSeconds;
+        return _deliveryEnd(session, terms) + terms.readingsDueSeconds + terms.settlementSeconds;
+    }
+
+    function _deliveryEnd(
+        IEnergyMarket.Session memory session,
+        IEnergyMarket.Terms memory terms
+    ) private pure returns (uint256) {
+        return (session.firstIsp + uint256(terms.ispsPerPeriod) * terms.periodCount) * ISP_SECONDS;
     }
 
     // ------------------------------------------------------------------ readings

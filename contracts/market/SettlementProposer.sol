@@ -15,9 +15,7 @@ import {Module} from "contracts/registry/Module.sol";
 
 /// @title Settlement of a whole session in one batch, by a proposer drawn by stake
 /// @dev Money is in locks of the clearing house: one of each staker, one of each open challenge.
-/// A stake is bound until every challenge to a proposal in its turn can have been answered; {unstake} waits for that. The
-/// last challenge comes before the clock shows `challengeUntil`, and block time goes at least as fast as the clock: when it
-/// shows `answerSeconds` more, every answer is due.
+/// A stake stays while a proposal counts on it: until {conclude}, which waits for all challenges, or until the proposal falls.
 contract SettlementProposer is ISettlementProposer, Module {
     using SafeCast for uint256;
 
@@ -50,9 +48,10 @@ contract SettlementProposer is ISettlementProposer, Module {
     struct Draw {
         bytes32 seed;
         Candidate[] candidates;
-        /// Turn of the latest proposal.
+        /// Turn of the latest proposal, and block time of it.
         uint16 proposedTurn;
-        /// First turn after a fraud, and when it began; zero before.
+        uint40 proposedAt;
+        /// First turn after a proposal that fell, and when it began; zero before.
         uint16 firstTurn;
         uint40 turnsFrom;
     }
@@ -121,6 +120,7 @@ contract SettlementProposer is ISettlementProposer, Module {
         StakeState storage held = _stakes[msg.sender];
         uint256 until = _blockTimeOf(held.boundUntil);
         if (block.timestamp < until) revert StakeBound(msg.sender, until, block.timestamp);
+        if (held.openProposals != 0) revert ProposalsOpen(msg.sender, held.openProposals);
         if (amount > held.amount) revert StakeTooLow(msg.sender, held.amount, amount);
         uint256 left = held.amount - amount;
         if (left != 0 && left < settings.minimumStake) revert StakeTooLow(msg.sender, left, settings.minimumStake);
@@ -150,7 +150,8 @@ contract SettlementProposer is ISettlementProposer, Module {
         uint256 age = Math.min(block.timestamp - held.since, settings.ageCapSeconds);
         uint256 weight = ((held.amount / 1e3) * age) / 1 days;
         candidates.push(Candidate(msg.sender, weight.toUint88(), false));
-        _bind(held, _turnsEnd(sessionId) - _clearingHouse.pausedSeconds());
+        uint256 until = _turnsEnd(sessionId) - _clearingHouse.pausedSeconds();
+        if (until > held.boundUntil) held.boundUntil = uint40(until);
         emit SecretCommitted(sessionId, msg.sender, commitment, weight);
     }
 
@@ -199,13 +200,17 @@ contract SettlementProposer is ISettlementProposer, Module {
         uint256 turn = _turn(sessionId);
         address expected = _drawn(_draws[sessionId], turn);
         if (expected != address(0) && expected != msg.sender) revert NotYourTurn(sessionId, msg.sender, expected);
+        uint256 lastAnswer = block.timestamp + settings.challengeSeconds + settings.answerSeconds;
+        uint256 until = _settlement.readingsUntil(sessionId);
+        if (lastAnswer > until) revert ProposalTooLate(sessionId, until, lastAnswer);
         StakeState storage held = _stakes[msg.sender];
-        if (held.amount < settings.minimumStake) revert StakeTooLow(msg.sender, held.amount, settings.minimumStake);
-        uint256 challengeUntil = clock() + settings.challengeSeconds;
-        _bind(held, challengeUntil + settings.answerSeconds);
+        uint256 needed = settings.minimumStake * (uint256(held.openProposals) + 1);
+        if (held.amount < needed) revert StakeTooLow(msg.sender, held.amount, needed);
+        ++held.openProposals;
         _draws[sessionId].proposedTurn = uint16(turn);
+        _draws[sessionId].proposedAt = uint40(block.timestamp);
         proposal.proposer = msg.sender;
-        proposal.challengeUntil = uint40(challengeUntil);
+        proposal.challengeUntil = uint40(clock() + settings.challengeSeconds);
         proposal.root = root;
         uint16 number = ++proposal.number;
         emit BatchProposed(sessionId, msg.sender, number, root, leafCount, dataHash);
@@ -248,7 +253,11 @@ contract SettlementProposer is ISettlementProposer, Module {
             _void(challengeId, open);
             return;
         }
-        if (_isTrue(open.sessionId, proposed, positions, meterDays)) {
+        if (!_bundleStands(open.sessionId, proposed)) {
+            _proveFraud(challengeId, open, proposal);
+        } else if (_isOutdated(open.sessionId, proposed.connectionId, meterDays)) {
+            _voidProposal(challengeId, open, proposal);
+        } else if (_isTrue(open.sessionId, proposed, positions, meterDays)) {
             delete _challenges[challengeId];
             --proposal.openChallenges;
             uint256 bond = settings.challengeBond;
@@ -268,15 +277,22 @@ contract SettlementProposer is ISettlementProposer, Module {
             return;
         }
         if (block.timestamp < open.answerBy) revert AnswerStillDue(challengeId, open.answerBy, block.timestamp);
-        _proveFraud(challengeId, open, proposal);
+        // After a long pause a challenge can come so late that readings no longer count when its answer is due.
+        if (open.answerBy > _settlement.readingsUntil(open.sessionId)) _voidProposal(challengeId, open, proposal);
+        else _proveFraud(challengeId, open, proposal);
+    }
+
+    /// @inheritdoc ISettlementProposer
+    function conclude(uint64 sessionId) external {
+        Proposal storage proposal = _standing(sessionId);
+        if (proposal.concluded) revert AlreadyConcluded(sessionId);
+        _conclude(sessionId, proposal);
     }
 
     /// @inheritdoc ISettlementProposer
     function claim(uint64 sessionId, ProposedOutcome calldata proposed, bytes32[] calldata proof) external {
         Proposal storage proposal = _standing(sessionId);
-        uint256 until = _blockTimeOf(proposal.challengeUntil);
-        if (block.timestamp < until) revert ChallengeWindowOpen(sessionId, until, block.timestamp);
-        if (proposal.openChallenges != 0) revert ChallengesOpen(sessionId, proposal.openChallenges);
+        if (!proposal.concluded) _conclude(sessionId, proposal);
         _requireLeaf(sessionId, proposal.root, proposed, proof);
         // Marks the bundle as settled: it cannot be settled by meter as well.
         _market.settle(sessionId, proposed.connectionId, proposed.bundle);
@@ -347,9 +363,14 @@ contract SettlementProposer is ISettlementProposer, Module {
         return clockTime + _clearingHouse.pausedSeconds();
     }
 
-    /// @param until On the clock.
-    function _bind(StakeState storage held, uint256 until) private {
-        if (until > held.boundUntil) held.boundUntil = uint40(until);
+    /// From now on no challenge is possible: the stake no longer answers for the proposal.
+    function _conclude(uint64 sessionId, Proposal storage proposal) private {
+        uint256 until = _blockTimeOf(proposal.challengeUntil);
+        if (block.timestamp < until) revert ChallengeWindowOpen(sessionId, until, block.timestamp);
+        if (proposal.openChallenges != 0) revert ChallengesOpen(sessionId, proposal.openChallenges);
+        proposal.concluded = true;
+        --_stakes[proposal.proposer].openProposals;
+        emit ProposalConcluded(sessionId, proposal.number);
     }
 
     function _readingsDue(uint64 sessionId) private view returns (uint256) {
@@ -419,15 +440,27 @@ contract SettlementProposer is ISettlementProposer, Module {
         if (!MerkleProof.verifyCalldata(proof, root, leaf)) revert OutcomeNotProposed(sessionId, leaf);
     }
 
-    /// Whether meters and the bundle that stands lead to the proposed outcome.
+    function _bundleStands(uint64 sessionId, ProposedOutcome calldata proposed) private view returns (bool) {
+        IEnergyMarket.BundleState memory state = _market.bundleOf(sessionId, proposed.connectionId);
+        return state.placed && state.hash == bytes25(keccak256(proposed.bundle));
+    }
+
+    /// Whether readings that an outcome may rest on were anchored again since it was proposed.
+    function _isOutdated(
+        uint64 sessionId,
+        bytes32 connectionId,
+        IMarketSettlement.Evidence[] calldata meterDays
+    ) private view returns (bool) {
+        return _settlement.anchoredAgain(sessionId, connectionId, meterDays, _draws[sessionId].proposedAt);
+    }
+
+    /// Whether the meters lead to the proposed outcome.
     function _isTrue(
         uint64 sessionId,
         ProposedOutcome calldata proposed,
         IMarketSettlement.Position[] calldata positions,
         IMarketSettlement.Evidence[] calldata meterDays
     ) private view returns (bool) {
-        IEnergyMarket.BundleState memory state = _market.bundleOf(sessionId, proposed.connectionId);
-        if (!state.placed || state.hash != bytes25(keccak256(proposed.bundle))) return false;
         (IMarketSettlement.Outcome memory outcome, uint256[] memory injectedWh) = _settlement.outcomeOf(
             sessionId,
             proposed.connectionId,
@@ -445,19 +478,33 @@ contract SettlementProposer is ISettlementProposer, Module {
         emit ChallengeVoided(open.sessionId, challengeId);
     }
 
-    /// The stake goes to the challenger, the proposal is void, the next turn begins now.
+    /// Nobody is at fault: the turn of the proposer begins again, the bond goes back.
+    function _voidProposal(uint64 challengeId, Challenge memory open, Proposal storage proposal) private {
+        emit ProposalVoided(open.sessionId, open.proposalNumber, proposal.proposer);
+        _fall(open.sessionId, proposal, 0);
+        _void(challengeId, open);
+    }
+
+    /// The stake, or its part for this proposal, goes to the challenger; the next turn begins now.
     function _proveFraud(uint64 challengeId, Challenge memory open, Proposal storage proposal) private {
         address proposer = proposal.proposer;
-        uint256 amount = _stakes[proposer].amount;
-        _stakes[proposer].amount = 0;
+        StakeState storage held = _stakes[proposer];
+        uint256 amount = held.amount / held.openProposals;
+        held.amount -= uint128(amount);
         delete _challenges[challengeId];
-        proposal.proposer = address(0);
-        proposal.openChallenges = 0;
-        Draw storage draw = _draws[open.sessionId];
-        draw.firstTurn = draw.proposedTurn + 1;
-        draw.turnsFrom = uint40(block.timestamp);
+        _fall(open.sessionId, proposal, 1);
         _clearingHouse.release(stakeLockId(proposer), open.challenger, amount);
         _clearingHouse.release(challengeLockId(challengeId), open.challenger, settings.challengeBond);
         emit FraudProven(open.sessionId, challengeId, proposer, open.challenger, amount);
+    }
+
+    /// @param turns How many turns later the next one is.
+    function _fall(uint64 sessionId, Proposal storage proposal, uint16 turns) private {
+        --_stakes[proposal.proposer].openProposals;
+        proposal.proposer = address(0);
+        proposal.openChallenges = 0;
+        Draw storage draw = _draws[sessionId];
+        draw.firstTurn = draw.proposedTurn + turns;
+        draw.turnsFrom = uint40(block.timestamp);
     }
 }

@@ -16,6 +16,13 @@ AGE_CAP, TURN, CHALLENGE, ANSWER, MINIMUM, PENALTY, BOND, FEE = PROPOSER_SETTING
 DAY = 86_400
 AT = price_tick(120_000)
 SELLS, BUYS = bundle_of((0, SELL, AT, 1_000)), bundle_of((0, BUY, AT, 1_000))
+NO_OUTCOME = dict.fromkeys(
+    (
+        *("boughtWh", "soldWh", "injectedGreenWh", "injectedBrownWh", "coveredWh", "shortageWh", "surplusWh"),
+        *("guarantee", "receipts", "charges", "surplusPayment", "greenReward", "payout"),
+    ),
+    0,
+)
 READINGS = [(0, 500), (0, 500), *[(0, 0)] * 6]
 
 
@@ -540,3 +547,219 @@ def test_challenge_refuses_what_was_not_proposed(settling, session, proposed):
     other = batch.outcomes[0] | {"injectedWh": [1]}
     with reverts("OutcomeNotProposed", session.id, settling.proposer.leafOf(session.id, other)):
         settling.proposer.challenge(session.id, other, batch.proof(0), sender=settling.traders[4].address)
+
+
+# ---------------------------------------------------------------------- readings that change
+
+
+def test_readings_anchored_again_void_a_challenged_proposal_without_a_loser(settling, session, proposed):
+    batch, proposer, evidence = proposed
+    challenger, house = settling.traders[4], settling.house
+    before = house.balanceOf(challenger.address)
+    first, second = (challenge(settling, session, batch, challenger, place) for place in (0, 1))
+    meter(settling, session)
+    settling.evm.now -= 1  # the new version can still be challenged itself: its readings are not usable
+    answer(settling, session, first, batch, evidence, 0)
+    voided = settling.evm.event("ProposalVoided")
+    assert (voided["number"], voided["proposer"]) == (1, proposer.address)
+    assert settling.evm.event("ChallengeVoided")["challengeId"] == first
+    settling.proposer.expireChallenge(second)
+    assert house.balanceOf(challenger.address) == before
+    assert settling.proposer.stakeOf(proposer.address)["amount"] == MINIMUM
+    # Its turn begins again.
+    assert proposer_of(settling, session) is proposer
+    settling.evm.now += 1
+    propose(settling, session, batch, proposer)
+    settling.evm.now += CHALLENGE
+    settling.proposer.claim(session.id, batch.outcomes[0], batch.proof(0))
+
+
+def test_correction_within_the_window_is_no_fraud(settling, session, proposed):
+    batch, proposer, _ = proposed
+    number = challenge(settling, session, batch, settling.traders[4])
+    newer = settling.anchor(session, dict.fromkeys(settling.traders[:2], [(0, 100)] * 8))
+    answer(settling, session, number, batch, newer, 0)
+    assert settling.evm.event("ProposalVoided")["proposer"] == proposer.address
+
+
+def test_readings_anchored_again_do_not_save_a_bundle_that_does_not_stand(settling, session):
+    draw(settling, session, *settling.traders[2:4])
+    evidence = meter(settling, session)
+    batch = batch_of(settling, session, evidence)
+    batch.outcomes[0]["bundle"] = bundle_of((0, SELL, AT, 2_000))
+    batch = Batch(batch.outcomes, MerkleTree([settling.proposer.leafOf(session.id, o) for o in batch.outcomes]))
+    propose(settling, session, batch, proposer_of(settling, session))
+    number = challenge(settling, session, batch, settling.traders[4])
+    meter(settling, session)
+    answer(settling, session, number, batch, evidence, 0)
+    assert settling.evm.event("FraudProven")["stake"] == MINIMUM
+
+
+@pytest.mark.parametrize("versions", [1, 2])
+def test_versions_from_before_the_proposal_do_not_save_a_lie(settling, session, versions):
+    draw(settling, session, *settling.traders[2:4])
+    for _ in range(versions):
+        evidence = meter(settling, session)
+    true = batch_of(settling, session, evidence)
+    batch = batch_of(settling, session, evidence, payout=true.outcomes[0]["outcome"]["payout"] + 1)
+    propose(settling, session, batch, proposer_of(settling, session))
+    number = challenge(settling, session, batch, settling.traders[4])
+    answer(settling, session, number, batch, evidence, 0)
+    assert settling.evm.event("FraudProven")["stake"] == MINIMUM
+
+
+def test_first_readings_after_a_proposal_do_not_save_it(settling, session):
+    """Whoever proposes before there are readings made its outcomes up."""
+    draw(settling, session, *settling.traders[2:4])
+    with settling.evm.rolled_back():
+        batch = batch_of(settling, session, meter(settling, session))
+    settling.evm.now = session.times.readings_due
+    propose(settling, session, batch, proposer_of(settling, session))
+    number = challenge(settling, session, batch, settling.traders[4])
+    evidence = settling.anchor(session, dict.fromkeys(settling.traders[:2], [(0, 100)] * 8))
+    answer(settling, session, number, batch, evidence, 0)
+    assert settling.evm.event("FraudProven")["stake"] == MINIMUM
+
+
+def test_answer_refuses_to_call_outdated_what_another_meter_had_anchored_again(settling, session, proposed):
+    batch, _, evidence = proposed
+    number = challenge(settling, session, batch, settling.traders[4])
+    other = settling.traders[1]
+    meter(settling, session)
+    arguments = number, batch.outcomes[0], [position(session, SELLS)], [evidence[other]]
+    with reverts("MeterOfOtherConnection", evidence[other]["day"]["meterId"], settling.traders[0].connection):
+        settling.proposer.answer(*arguments)
+
+
+def test_days_outside_the_window_do_not_void_a_proposal(settling, session, proposed):
+    batch, _, evidence = proposed
+    number = challenge(settling, session, batch, settling.traders[4])
+    with settling.evm.rolled_back():
+        answer(settling, session, number, batch, evidence, 0)
+        assert settling.evm.event("ChallengeRejected")
+    seller, later = settling.traders[0], session.first_isp + 8
+    for _ in range(2):
+        settling.metering.anchorDay(
+            *(later, 8, keccak(b"root"), 1, keccak(b"data")), sender=settling.meter_operator.address
+        )
+    outside = {"day": evidence[seller]["day"] | {"firstIsp": later}, "proof": []}
+    outcome = batch.outcomes[0]
+    settling.proposer.answer(number, outcome, [position(session, SELLS)], [evidence[seller], outside])
+    assert settling.evm.event("ChallengeRejected")["challengeId"] == number
+
+
+def test_propose_refuses_what_could_not_be_answered_in_time(settling, session):
+    draw(settling, session)
+    evidence = meter(settling, session)
+    batch, anybody = batch_of(settling, session, evidence), settling.traders[2]
+    until = settling.settlement.readingsUntil(session.id)
+    assert until == session.times.delivery_end + 30 * DAY
+    settling.evm.now = until - CHALLENGE - ANSWER + 1
+    with reverts("ProposalTooLate", session.id, until, until + 1):
+        propose(settling, session, batch, anybody)
+    settling.evm.now -= 1
+    propose(settling, session, batch, anybody)
+    settling.evm.now += CHALLENGE - 1
+    number = challenge(settling, session, batch, settling.traders[4])
+    settling.evm.now = until - 2
+    answer(settling, session, number, batch, evidence, 0)
+    assert settling.evm.event("ChallengeRejected")["challengeId"] == number
+
+
+def test_challenge_that_a_pause_put_off_too_long_has_no_loser(settling, session, proposed):
+    batch, proposer, evidence = proposed
+    challenger, until = settling.traders[4], settling.settlement.readingsUntil(session.id)
+    before = settling.house.balanceOf(challenger.address)
+    settling.house.pause(sender=settling.admin.address)
+    settling.evm.now = until - ANSWER + 1
+    settling.house.unpause(sender=settling.admin.address)
+    number = challenge(settling, session, batch, challenger)
+    settling.evm.now += ANSWER
+    with reverts("ReadingsTooLate", session.id, until, until + 1):
+        answer(settling, session, number, batch, evidence, 0)
+    settling.proposer.expireChallenge(number)
+    assert settling.evm.event("ProposalVoided")["proposer"] == proposer.address
+    assert settling.proposer.stakeOf(proposer.address)["amount"] == MINIMUM
+    assert settling.house.balanceOf(challenger.address) == before
+
+
+# ---------------------------------------------------------------------- one stake, several proposals
+
+
+@pytest.fixture
+def two_lies(settling):
+    """One staker lies in two sessions, with the stake for both."""
+    liar = settling.traders[2]
+    settling.proposer.stake(2 * MINIMUM + 1, sender=liar.address)
+    sessions = [settling.open() for _ in range(2)]
+    for session in sessions:
+        session.submit(settling.traders[0], SELLS)
+        session.submit(settling.traders[1], BUYS)
+        session.close_gate()
+    for session in sessions:
+        session.run_auction()
+    settling.evm.now = sessions[0].times.readings_due
+    outcomes = [
+        {"connectionId": trader.connection, "bundle": bundle, "outcome": NO_OUTCOME, "injectedWh": []}
+        for trader, bundle in zip(settling.traders[:2], (SELLS, BUYS), strict=True)
+    ]
+    batches = []
+    for session in sessions:
+        batches.append(Batch(outcomes, MerkleTree([settling.proposer.leafOf(session.id, o) for o in outcomes])))
+        propose(settling, session, batches[-1], liar)
+    return liar, list(zip(sessions, batches, strict=True))
+
+
+def test_each_open_proposal_needs_the_minimum_of_its_own(settling, two_lies):
+    liar, _ = two_lies
+    third = settling.open()
+    third.run_auction()
+    settling.evm.now = third.times.readings_due
+    with reverts("StakeTooLow", liar.address, 2 * MINIMUM + 1, 3 * MINIMUM):
+        settling.proposer.propose(third.id, keccak(b"root"), 1, keccak(b"data"), sender=liar.address)
+
+
+def test_every_fraud_of_one_stake_has_its_part_of_it(settling, two_lies):
+    liar, lies = two_lies
+    challenger = settling.traders[4]
+    numbers = [challenge(settling, session, batch, challenger) for session, batch in lies]
+    settling.evm.now += ANSWER
+    lost = []
+    for number in numbers:
+        settling.proposer.expireChallenge(number)
+        lost.append(settling.evm.event("FraudProven")["stake"])
+    assert lost == [MINIMUM, MINIMUM + 1]
+    assert settling.proposer.stakeOf(liar.address)["amount"] == 0
+
+
+def test_stake_stays_until_its_proposals_are_concluded(settling, two_lies):
+    liar, ((session, batch), (other, _)) = two_lies
+    number = challenge(settling, session, batch, settling.traders[4])
+    with reverts("ProposalsOpen", liar.address, 2):
+        settling.proposer.unstake(2 * MINIMUM + 1, sender=liar.address)
+    until = settling.evm.now + CHALLENGE
+    settling.evm.now = until - 1
+    with reverts("ChallengeWindowOpen", other.id, until, until - 1):
+        settling.proposer.conclude(other.id)
+    settling.evm.now = until + ANSWER
+    with reverts("ChallengesOpen", session.id, 1):
+        settling.proposer.conclude(session.id)
+    settling.proposer.conclude(other.id)
+    assert settling.evm.event("ProposalConcluded") == {"sessionId": other.id, "number": 1}
+    with reverts("AlreadyConcluded", other.id):
+        settling.proposer.conclude(other.id)
+    # Whoever is slow to end a challenge loses nothing by it.
+    with reverts("ProposalsOpen", liar.address, 1):
+        settling.proposer.unstake(2 * MINIMUM + 1, sender=liar.address)
+    settling.proposer.expireChallenge(number)
+    assert settling.evm.event("FraudProven")["stake"] == 2 * MINIMUM + 1
+
+
+def test_first_claim_concludes_a_proposal(settling, session, proposed):
+    batch, proposer, _ = proposed
+    settling.evm.now += CHALLENGE
+    assert settling.proposer.stakeOf(proposer.address)["openProposals"] == 1
+    for place in (0, 1):
+        settling.proposer.claim(session.id, batch.outcomes[place], batch.proof(place))
+    assert settling.proposer.stakeOf(proposer.address)["openProposals"] == 0
+    assert settling.proposer.proposalOf(session.id)["concluded"]
