@@ -1,5 +1,5 @@
-"""Gas of settling a trader of the energy market: by its meter, with positions in no, some or many other sessions, without
-readings, and from a proposed batch.
+"""Gas of settling a trader of the energy market: by its meter, with positions in no, some or many other sessions,
+without readings, and from a proposed batch.
 
 Run: ``python benchmarks/bench_market_settlement_gas.py``.
 """
@@ -97,7 +97,7 @@ class ChainEvm(LocalEvm):
 
 
 class Day:
-    """A day-ahead session and others within it: two sellers of every hour, of whom the first is watched, and a buyer."""
+    """A day-ahead session and others within it: two sellers of every hour, the first one watched, and a buyer."""
 
     def __init__(self, world: SettlingWorld, sessions: int = 0):
         self.world = world

@@ -18,7 +18,6 @@ RESULT = "(uint8,int256,uint256,uint256,uint256,uint256,uint256,uint256,uint256)
 ALL = 2**256 - 1
 
 
-
 def position(tick: int, sell: int) -> int:
     """Bit of a tick in the bitmap of its side: clearing comes to the cheapest supply and the dearest demand first."""
     return tick if sell else MAX_TICKS - 1 - tick
