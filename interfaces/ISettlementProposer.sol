@@ -27,7 +27,7 @@ import {IMarketSettlement} from "interfaces/IMarketSettlement.sol";
 /// proposal is void and the next turn begins.
 ///
 /// **Stake.** Each proposal that can still be challenged needs `minimumStake` of its own, and none is taken back meanwhile; of
-/// n of them each answers for the n-th part of the stake. {conclude}, or the first {claim}, ends that. Decision 0038.
+/// n of them each answers for the n-th part of the stake. {conclude}, or the first {claim}, ends that. Decision 0039.
 ///
 /// **Readings that change.** When the meter operator anchors a day of the window again after the proposal, its outcomes may be
 /// others now, or not provable for a while. An answer that shows that ends a challenge without a loser: the proposal is void,

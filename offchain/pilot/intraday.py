@@ -2,7 +2,7 @@
 
 Who sold too much the day before buys back, who has more than it sold offers it, who was ordered to take less resells.
 What is expected is the forecast that the day-ahead session was traded by, with the prosumer orders that came since,
-brought up to date by the readings of the day. Decision 0037.
+brought up to date by the readings of the day. Decision 0038.
 """
 
 from dataclasses import replace

@@ -58,6 +58,9 @@ def test_market_runs_a_session_from_opening_to_closing(operated):
         ({"fee_rat": 1}, "unknown field fee_rat"),
         ({"fee_rate": None}, "fee_rate is missing"),
         ({"fee_rate": 1.5}, "fee_rate is 1.5, not a whole number"),
+        ({"fee_rate": -1}, "fee_rate is below zero"),
+        ({"fee_rate": 2**63}, "not a whole number of at most 64 bits"),
+        ({"congestion_point_id": "here"}, "congestion_point_id 'here' is not hex"),
         ({"acceptance_seconds": 10**6}, "ends after delivery begins"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from offchain.market.positions import EVERYWHERE, session_window, window_of
+from offchain.market.positions import EVERYWHERE, overlapping, session_window, window_of
 from offchain.market.replay import BundleRecord, SessionRecord
 from offchain.market.settlement import FinalRates
 from tests.offchain.market.session import TERMS
@@ -69,3 +69,19 @@ def test_window_is_final_when_all_auctions_have_ended():
     assert not window(first, second).is_final
     second.rates = FinalRates(0, 0)
     assert window(first, second).is_final
+
+
+def test_overlapping_names_sessions_of_the_same_hours_and_area():
+    sessions = [
+        session(5, MIDNIGHT + 48, 2, 8),
+        session(1, MIDNIGHT, 4, 24),
+        session(2, MIDNIGHT + 96, 4, 24),
+        session(3, MIDNIGHT + 32, 2, 8, OTHER_AREA),
+        session(4, MIDNIGHT + 32, 2, 8, EVERYWHERE),
+    ]
+    by_id = {record.id: record for record in sessions}
+
+    def of(number):
+        return [other.id for other in overlapping(by_id, by_id[number])]
+
+    assert {number: of(number) for number in by_id} == {1: [4, 5], 2: [], 3: [4], 4: [1, 3], 5: [1]}

@@ -1,6 +1,7 @@
 """open_store: new file -> tables; our file -> reopened; anything else -> one clear line."""
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 from sqlalchemy.dialects import postgresql
@@ -138,3 +139,16 @@ def test_tables_compile_for_postgresql():
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
     statement = postgresql.insert(store_meta).on_conflict_do_nothing()
     assert "ON CONFLICT DO NOTHING" in str(statement.compile(dialect=dialect))
+
+
+@pytest.mark.parametrize(
+    ("target", "file"),
+    [
+        ("site.db", Path("site.db")),
+        (Path("site.db"), Path("site.db")),
+        ("sqlite:///site.db", None),
+        ("postgresql+psycopg://user@host/db", None),
+    ],
+)
+def test_file_of_tells_a_file_from_a_database_url(target, file):
+    assert database.file_of(target) == file
