@@ -336,7 +336,12 @@ def _market_modules(model: Model) -> Iterator[Expectation]:
         query = Query("TradingRules", "ruleOf", (connection_id,))
         yield Expectation("states", query, (rule.terms["number"], rule.in_force))
     for staker, stake in model.stakes.items():
-        expected = {"amount": stake.amount, "since": stake.since, "boundUntil": stake.bound_until}
+        expected = {
+            "amount": stake.amount,
+            "since": stake.since,
+            "boundUntil": stake.bound_until,
+            "openProposals": stake.open_proposals,
+        }
         yield Expectation("balances", Query("SettlementProposer", "stakeOf", (staker,)), expected)
     for session_id, proposals in model.proposals.items():
         latest = proposals[-1]
@@ -345,6 +350,7 @@ def _market_modules(model: Model) -> Iterator[Expectation]:
             "challengeUntil": latest.challenge_until,
             "openChallenges": latest.open_challenges,
             "number": latest.number,
+            "concluded": latest.concluded,
             "root": latest.root,
         }
         yield Expectation("states", Query("SettlementProposer", "proposalOf", (session_id,)), expected)

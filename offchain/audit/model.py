@@ -328,6 +328,8 @@ class Stake:
     """Average time since which it is staked [UTC s]."""
     bound_until: int = 0
     """On the clock that stands still while the clearing house is paused."""
+    open_proposals: int = 0
+    """Those that can still fall."""
 
 
 @dataclass(slots=True)
@@ -355,7 +357,11 @@ class Proposal:
     """On the clock that stands still while the clearing house is paused."""
     open_challenges: int = 0
     fallen_at: int = 0
-    """When it was proven false [UTC s]; 0 while it stands."""
+    """When it was proven false or void [UTC s]; 0 while it stands."""
+    voided: bool = False
+    """It fell, and nobody was at fault."""
+    concluded: bool = False
+    """No challenge is possible any more."""
     claimed: dict[bytes, bytes] = field(default_factory=dict)
     """Leaves of the claimed outcomes by connection."""
 

@@ -224,6 +224,8 @@ def answer(
     arguments = (challenge_id, batch.outcomes[connection_id].as_argument(), positions, meter_days)
     receipt = suite.send(sender, CONTRACT, "answer", arguments)
     names = {event.name for event in suite.events(receipt)}
+    if "ProposalVoided" in names:
+        return "proposal void: its readings were anchored again"
     return "fraud proven" if "FraudProven" in names else "challenge rejected"
 
 

@@ -309,7 +309,10 @@ CHANGES = {
     "batch: number": (more("BatchProposed", "number"), "number of a proposal"),
     "challenge: bond": (more("ChallengeRejected", "bond"), "bond of a challenge"),
     "challenge: left out": (dropped("OutcomeChallenged"), "event about something never recorded"),
-    "challenge: never closed": (dropped("ChallengeRejected"), "open challenges at a claim"),
+    "challenge: never closed": (dropped("ChallengeRejected"), "open challenges at a conclusion"),
+    "conclusion: left out": (dropped("ProposalConcluded"), "claim of a batch"),
+    "conclusion: number": (more("ProposalConcluded", "number"), "number of a proposal"),
+    "conclusion: twice": (doubled("ProposalConcluded"), "proposal concluded twice"),
     "batch claim: payout": (in_struct("OutcomeClaimed", "outcome", "payout"), "outcome"),
     "batch claim: fee": (more("OutcomeClaimed", "fee"), "fee of a claim"),
     "batch claim: trader": (other("OutcomeClaimed", trader=STRANGER), "trader of a claim"),
@@ -481,6 +484,60 @@ LIES = {
 def test_audit_names_what_was_changed_about_a_fraud(lie, name):
     change, what = LIES[name]
     found = lie.audit(events=change(lie)).mismatches
+    assert any(what in mismatch.what for mismatch in found), found[:5]
+
+
+@pytest.fixture(scope="module")
+def outdated():
+    """A true batch is challenged, its day anchored again, the challenge answered; the same proposer has another go."""
+    world = AuditedWorld()
+    seller, buyer, staker = world.traders[:3]
+    world.proposer.stake(MINIMUM, sender=staker.address)
+    world.evm.now += 5 * DAY
+    session = world.open()
+    sells, buys = bundle_of((0, SELL, AT, 1_000)), bundle_of((0, BUY, AT, 900))
+    session.submit(seller, sells)
+    session.submit(buyer, buys)
+    commit(world, session, staker)
+    session.close_gate()
+    world.proposer.reveal(session.id, staker.address, secret_of(session, staker))
+    session.run_auction()
+    readings = {seller: READINGS["seller"], buyer: READINGS["buyer"]}
+    evidence = world.anchor(session, readings)
+    world.evm.now = max(world.evm.now, session.times.readings_due)
+    truth = batch_of(world, session, {seller: sells, buyer: buys}, evidence)
+    propose(world, session, truth)
+    number = challenge(world, session, truth, seller)
+    world.evm.now += 60
+    again = world.anchor(session, readings)
+    world.proposer.answer(
+        number, truth.outcomes[seller.connection].as_argument(), [position(session, sells)], [again[seller]]
+    )
+    propose(world, session, truth)
+    world.evm.now += CHALLENGE
+    world.proposer.conclude(session.id)
+    return world
+
+
+def test_audit_follows_a_proposal_whose_readings_were_anchored_again(outdated):
+    checks = outdated.audit()
+    assert checks.mismatches == []
+    assert [(p.voided, p.concluded) for p in outdated.audited_model.proposals[1]] == [(True, False), (False, True)]
+
+
+OUTDATED = {
+    "void: left out": (dropped("ProposalVoided"), "challenge of a batch"),
+    "void: proposer": (other("ProposalVoided", proposer=STRANGER), "proposer of a void proposal"),
+    "void: number": (more("ProposalVoided", "number"), "number of a proposal"),
+    "void: nothing anchored again": (dropped("DayAnchored", 1), "void proposal"),
+    "conclusion: left out": (dropped("ProposalConcluded"), "state of a contract"),
+}
+
+
+@pytest.mark.parametrize("name", OUTDATED)
+def test_audit_names_what_was_changed_about_a_void_proposal(outdated, name):
+    change, what = OUTDATED[name]
+    found = outdated.audit(events=change(outdated)).mismatches
     assert any(what in mismatch.what for mismatch in found), found[:5]
 
 

@@ -695,7 +695,6 @@ def two_lies(settling):
     for session in sessions:
         session.submit(settling.traders[0], SELLS)
         session.submit(settling.traders[1], BUYS)
-        session.close_gate()
     for session in sessions:
         session.run_auction()
     settling.evm.now = sessions[0].times.readings_due

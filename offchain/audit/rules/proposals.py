@@ -6,7 +6,14 @@ claimed outcome is recomputed from orders and meters, whether or not it was ever
 
 from offchain.audit.model import NOBODY, Challenge, Proposal
 from offchain.audit.replay import Replay, at
-from offchain.audit.rules.energy_market import applied, check_outcome, metered_of, outcome_by_meters, pot_of
+from offchain.audit.rules.energy_market import (
+    applied,
+    check_outcome,
+    metered_of,
+    outcome_by_meters,
+    pot_of,
+    window_of_session,
+)
 from offchain.audit.rules.proposer import MAX_TURNS, Settings, drawn, paused_seconds, settings_of, stake_lock
 from offchain.chain.events import Event
 from offchain.chain.leaves import outcome_leaf
@@ -31,11 +38,13 @@ def batch_proposed(replay: Replay, event: Event) -> None:
     replay.rule(SUBJECT, "time of a proposal", where, now >= begins, f"from {begins}", now)
     expected = drawn(replay.model.draws[session.id], turn)
     replay.rule(SUBJECT, "whose turn it was", where, expected in (proposer, NOBODY), expected, proposer)
+    last_answer, counting = now + settings.challenge_seconds + settings.answer_seconds, _readings_until(replay, session)
+    replay.rule(SUBJECT, "last answer", where, last_answer <= counting, f"until {counting}", last_answer)
     stake = replay.model.stakes[proposer]
-    minimum = settings.minimum_stake
+    stake.open_proposals += 1
+    minimum = settings.minimum_stake * stake.open_proposals
     replay.rule(SUBJECT, "stake of a proposer", where, stake.amount >= minimum, f"at least {minimum}", stake.amount)
     until = now - paused_seconds(replay, now) + settings.challenge_seconds
-    stake.bound_until = max(stake.bound_until, until + settings.answer_seconds)
     proposal = Proposal(args["number"], proposer, now, args["root"], args["leafCount"], args["dataHash"], turn, until)
     proposals.append(proposal)
     batch = _batch(replay, proposal, where)
@@ -49,7 +58,9 @@ def batch_proposed(replay: Replay, event: Event) -> None:
 def turn_at(session: SessionRecord, proposals: list[Proposal], settings: Settings, now: int) -> tuple[int, int]:
     """When the turns began, and which one runs; :data:`MAX_TURNS` when it is anybody's."""
     fallen = [proposal for proposal in proposals if proposal.fallen_at]
-    begins, first = (fallen[-1].fallen_at, fallen[-1].turn + 1) if fallen else (session.times.readings_due, 0)
+    begins, first = session.times.readings_due, 0
+    if fallen:
+        begins, first = fallen[-1].fallen_at, fallen[-1].turn + (0 if fallen[-1].voided else 1)
     return begins, min(MAX_TURNS, first + max(now - begins, 0) // settings.turn_seconds)
 
 
@@ -92,10 +103,45 @@ def fraud_proven(replay: Replay, event: Event) -> None:
         wrong = _is_wrong(replay, session, proposal, challenge, now, where)
         replay.rule(SUBJECT, "fraud of a proposer", where, wrong is not False, "a false outcome", "a true one")
     stake = replay.model.stakes[proposal.proposer]
-    replay.checks.equal(SUBJECT, "stake that was lost", where, stake.amount, args["stake"])
-    replay.pay(stake_lock(replay, proposal.proposer), challenge.challenger, stake.amount)
+    lost = stake.amount // max(stake.open_proposals, 1)
+    replay.checks.equal(SUBJECT, "stake that was lost", where, lost, args["stake"])
+    replay.pay(stake_lock(replay, proposal.proposer), challenge.challenger, lost)
     replay.pay(_bond_lock(replay, args["challengeId"]), challenge.challenger, settings_of(replay).challenge_bond)
-    stake.amount, proposal.fallen_at, proposal.open_challenges = 0, now, 0
+    stake.amount -= lost
+    _fall(replay, proposal, now)
+
+
+def proposal_voided(replay: Replay, event: Event) -> None:
+    session, where = _session(replay, event)
+    args, now = event.args, event.timestamp
+    proposal = _standing(replay, session, where)
+    replay.checks.equal(SUBJECT, "number of a proposal", where, proposal.number, args["number"])
+    replay.checks.equal(SUBJECT, "proposer of a void proposal", where, proposal.proposer, args["proposer"])
+    challenges = [
+        challenge
+        for challenge in replay.model.challenges.values()
+        if challenge.open and (challenge.session_id, challenge.proposal_number) == (session.id, proposal.number)
+    ]
+    excused = any(
+        _anchored_again(replay, session, challenge.connection_id, proposal.proposed_at)
+        or _readings_until(replay, session) < challenge.answer_by <= now
+        for challenge in challenges
+    )
+    replay.rule(SUBJECT, "void proposal", where, excused, "newer readings, or an answer due too late", "neither")
+    proposal.voided = True
+    _fall(replay, proposal, now)
+
+
+def proposal_concluded(replay: Replay, event: Event) -> None:
+    session, where = _session(replay, event)
+    now, proposal = event.timestamp, _standing(replay, session, where)
+    replay.checks.equal(SUBJECT, "number of a proposal", where, proposal.number, event.args["number"])
+    replay.rule(SUBJECT, "proposal concluded twice", where, not proposal.concluded, "one conclusion", "another")
+    until = proposal.challenge_until + paused_seconds(replay, now)
+    replay.rule(SUBJECT, "time of a conclusion", where, now >= until, f"from {until}", now)
+    replay.checks.equal(SUBJECT, "open challenges at a conclusion", where, 0, proposal.open_challenges)
+    proposal.concluded = True
+    replay.model.stakes[proposal.proposer].open_proposals -= 1
 
 
 def challenge_voided(replay: Replay, event: Event) -> None:
@@ -108,15 +154,15 @@ def challenge_voided(replay: Replay, event: Event) -> None:
 
 def outcome_claimed(replay: Replay, event: Event) -> None:
     session, where = _session(replay, event)
-    args, now, settings = event.args, event.timestamp, settings_of(replay)
+    args, settings = event.args, settings_of(replay)
     connection_id = args["connectionId"]
     record = replay.find(session.bundles, connection_id, "bundle")
     proposal = _standing(replay, session, where)
     replay.checks.equal(SUBJECT, "trader of a claim", where, record.trader, args["trader"])
     replay.rule(SUBJECT, "settled twice", where, record.outcome is None, "one settlement", "another")
-    until = proposal.challenge_until + paused_seconds(replay, now)
-    replay.rule(SUBJECT, "time of a claim", where, now >= until, f"from {until}", now)
-    replay.checks.equal(SUBJECT, "open challenges at a claim", where, 0, proposal.open_challenges)
+    replay.rule(
+        SUBJECT, "claim of a batch", where, proposal.concluded, "a concluded proposal", "one that can still fall"
+    )
     found = Outcome(*args["outcome"].values())
     metered = metered_of(replay, session, connection_id, proposal.proposed_at, where)
     payout = check_outcome(replay, session, connection_id, metered, found, where)
@@ -154,6 +200,30 @@ def _session(replay: Replay, event: Event) -> tuple[SessionRecord, str]:
     connection_id = event.args.get("connectionId")
     thing = f"session {session_id}" + (f", connection 0x{connection_id.hex()}" if connection_id else "")
     return session, at(event, thing)
+
+
+def _fall(replay: Replay, proposal: Proposal, now: int) -> None:
+    replay.model.stakes[proposal.proposer].open_proposals -= 1
+    proposal.fallen_at, proposal.open_challenges = now, 0
+
+
+def _readings_until(replay: Replay, session: SessionRecord) -> int:
+    """Until when readings of a session count at least [UTC s]."""
+    return session.times.delivery_end + replay.setting("MarketSessions", "recordSeconds")
+
+
+def _anchored_again(replay: Replay, session: SessionRecord, connection_id: bytes, since: int) -> bool:
+    """Whether a day of the window of a bundle was anchored anew since a moment [UTC s]."""
+    isps, _ = window_of_session(replay, session, connection_id)
+    operators = {meter.operator for meter in replay.model.meters.values() if meter.connection_id == connection_id}
+    return any(
+        operator in operators
+        and first_isp < isps.stop
+        and isps.start < first_isp + versions[-1].isp_count
+        and len(versions) > 1
+        and versions[-1].anchored_at >= since
+        for (operator, first_isp), versions in replay.model.batches.items()
+    )
 
 
 def _standing(replay: Replay, session: SessionRecord, where: str) -> Proposal:
@@ -208,6 +278,8 @@ HANDLERS = {
     ("SettlementProposer", "OutcomeChallenged"): outcome_challenged,
     ("SettlementProposer", "ChallengeRejected"): challenge_rejected,
     ("SettlementProposer", "FraudProven"): fraud_proven,
+    ("SettlementProposer", "ProposalVoided"): proposal_voided,
+    ("SettlementProposer", "ProposalConcluded"): proposal_concluded,
     ("SettlementProposer", "ChallengeVoided"): challenge_voided,
     ("SettlementProposer", "OutcomeClaimed"): applied(outcome_claimed),
 }

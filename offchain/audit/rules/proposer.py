@@ -78,6 +78,7 @@ def unstaked(replay: Replay, event: Event) -> None:
     replay.rule(SUBJECT, "smallest stake", where, left == 0 or left >= minimum, f"0 or at least {minimum}", left)
     bound = stake.bound_until + paused_seconds(replay, now)
     replay.rule(SUBJECT, "time of unstaking", where, now >= bound, f"from {bound}", now)
+    replay.checks.equal(SUBJECT, "proposals that still need a stake", where, 0, stake.open_proposals)
     stake.amount = args["left"]
     replay.pay(stake_lock(replay, staker), staker, amount)
 
