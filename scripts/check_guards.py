@@ -382,10 +382,10 @@ class Check:
         self._copy.write_artifacts(update_artifacts())
 
 
-def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None, wanted: str) -> dict[str, Any]:
+def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None, wanted: list[str]) -> dict[str, Any]:
     """Report of a contract."""
     run = Check(subject, copy, compiler, limit_s)
-    chosen = [guard for guard in run.guards if wanted in guard.name]
+    chosen = [guard for guard in run.guards if any(text in guard.name for text in wanted)]
     unknown = set(subject.equivalent) - {guard.name for guard in run.guards}
     if unknown:
         raise DomainError(f"{subject.name} has no guard {', no guard '.join(sorted(unknown))}", hint=f"see {LIST.name}")
@@ -434,7 +434,9 @@ def show(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("contracts", nargs="*", metavar="contract", help="of tests/guards.toml (default: all)")
-    parser.add_argument("--guard", default="", metavar="TEXT", help="only guards whose name has this text")
+    parser.add_argument(
+        "--guard", action="append", metavar="TEXT", help="only guards whose name has this text, or one of several"
+    )
     parser.add_argument(
         "--limit",
         type=float,
@@ -460,7 +462,7 @@ def main(arguments: list[str] | None = None) -> int:
                         for guard in Check(subject, copy, compiler, options.limit).guards:
                             print(f"{subject.source}:{guard.line}: {guard.name}")
                     return 0
-                reports = [check(subject, copy, compiler, options.limit, options.guard) for subject in chosen]
+                reports = [check(subject, copy, compiler, options.limit, options.guard or [""]) for subject in chosen]
             finally:
                 copy.close()
                 compiler.close()
