@@ -2,7 +2,8 @@
 
 A guard is what makes a call revert and does nothing else: `if (...) revert ...`, with each alternative of its condition
 for itself, a bare `revert`, a modifier of a function, and a call whose result nobody takes of a function that writes
-nothing (`_requireStands(...)`, `participants.requireRole(...)`). `tests/guards.toml` names the tests of each contract
+no storage (`_requireStands(...)`, `participants.requireRole(...)`; the few that fill memory instead are taken out too).
+What is decided in a variable or in assembly is not taken apart. `tests/guards.toml` names the tests of each contract
 and the guards whose absence nothing can show, with the reason.
 
 Works on a copy of the project. What was compiled without the guard is put there in the place of the artifacts and of
@@ -166,7 +167,7 @@ def _reverts(body: Node) -> bool:
 
 
 def _only_checks(expression: Node) -> bool:
-    """A call of a function that writes nothing; its result is not taken, so all that it can do is revert."""
+    """A call of a function that writes no storage, its result not taken: it can only revert, or fill memory."""
     if expression["nodeType"] != "FunctionCall" or expression["kind"] != "functionCall":
         return False
     kind = expression["expression"]["typeDescriptions"]["typeIdentifier"]
