@@ -2,7 +2,8 @@
 
 A guard is what makes a call revert and does nothing else: `if (...) revert ...`, with each alternative of its condition
 for itself, a bare `revert`, a modifier of a function, and a call whose result nobody takes of a function that writes
-nothing (`_requireStands(...)`, `participants.requireRole(...)`). `tests/guards.toml` names the tests of each contract
+no storage (`_requireStands(...)`, `participants.requireRole(...)`; the few that fill memory instead are taken out too).
+What is decided in a variable or in assembly is not taken apart. `tests/guards.toml` names the tests of each contract
 and the guards whose absence nothing can show, with the reason.
 
 Works on a copy of the project. What was compiled without the guard is put there in the place of the artifacts and of
@@ -166,7 +167,7 @@ def _reverts(body: Node) -> bool:
 
 
 def _only_checks(expression: Node) -> bool:
-    """A call of a function that writes nothing; its result is not taken, so all that it can do is revert."""
+    """A call of a function that writes no storage, its result not taken: it can only revert, or fill memory."""
     if expression["nodeType"] != "FunctionCall" or expression["kind"] != "functionCall":
         return False
     kind = expression["expression"]["typeDescriptions"]["typeIdentifier"]
@@ -382,10 +383,10 @@ class Check:
         self._copy.write_artifacts(update_artifacts())
 
 
-def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None, wanted: str) -> dict[str, Any]:
+def check(subject: Subject, copy: Copy, compiler: Compiler, limit_s: float | None, wanted: list[str]) -> dict[str, Any]:
     """Report of a contract."""
     run = Check(subject, copy, compiler, limit_s)
-    chosen = [guard for guard in run.guards if wanted in guard.name]
+    chosen = [guard for guard in run.guards if any(text in guard.name for text in wanted)]
     unknown = set(subject.equivalent) - {guard.name for guard in run.guards}
     if unknown:
         raise DomainError(f"{subject.name} has no guard {', no guard '.join(sorted(unknown))}", hint=f"see {LIST.name}")
@@ -434,7 +435,9 @@ def show(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("contracts", nargs="*", metavar="contract", help="of tests/guards.toml (default: all)")
-    parser.add_argument("--guard", default="", metavar="TEXT", help="only guards whose name has this text")
+    parser.add_argument(
+        "--guard", action="append", metavar="TEXT", help="only guards whose name has this text, or one of several"
+    )
     parser.add_argument(
         "--limit",
         type=float,
@@ -460,7 +463,7 @@ def main(arguments: list[str] | None = None) -> int:
                         for guard in Check(subject, copy, compiler, options.limit).guards:
                             print(f"{subject.source}:{guard.line}: {guard.name}")
                     return 0
-                reports = [check(subject, copy, compiler, options.limit, options.guard) for subject in chosen]
+                reports = [check(subject, copy, compiler, options.limit, options.guard or [""]) for subject in chosen]
             finally:
                 copy.close()
                 compiler.close()

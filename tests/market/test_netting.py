@@ -455,6 +455,19 @@ def test_residual_spreads_positions_over_the_isps_asked_for(desk):
     assert list(residual) == [-10]
 
 
+def test_left_and_residual_take_readings_from_the_end_of_the_window_for_thirty_days(desk):
+    seller, evidence = sold_twice(desk)
+    arguments = seller.connection, BASE, 2, desk.positions(seller), [evidence[seller]]
+    for function, end_isp in ((desk.world.settlement.leftOf, BASE + 4), (desk.world.settlement.residualOf, BASE + 2)):
+        end, until = end_isp * 900, end_isp * 900 + 30 * DAY
+        for now, error, bound in ((end - 1, "DeliveryNotOver", end), (until, "ReadingsTooLate", until)):
+            desk.world.evm.now = now
+            with reverts(error, 0, bound, now):
+                function(*arguments)
+        desk.world.evm.now = until - 1
+        function(*arguments)
+
+
 def test_left_and_residual_refuse_when_a_position_is_omitted(desk):
     seller, evidence = sold_twice(desk)
     for function in (desk.world.settlement.leftOf, desk.world.settlement.residualOf):

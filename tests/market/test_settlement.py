@@ -1,6 +1,7 @@
 """MarketSettlement: outcomes against the twin, who is paid, what is refused."""
 
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,21 @@ def test_settle_does_not_take_a_retired_meter_for_missing_readings(settling, mat
     evidence = settling.anchor(matched, {seller: [(0, 500), (0, 500), *[None] * 6]})
     with reverts("IspNotCovered", matched.first_isp + 2):
         settle(settling, matched, seller, SELLS, evidence[seller])
+
+
+def test_settle_refuses_days_that_begin_after_the_window(settling, matched):
+    seller = settling.traders[0]
+    later = SimpleNamespace(first_isp=matched.first_isp + 1)
+    evidence = settling.anchor(later, {seller: DELIVERED})
+    with reverts("IspNotCovered", matched.first_isp):
+        settle(settling, matched, seller, SELLS, evidence[seller])
+
+
+def test_settle_refuses_a_connection_without_a_bundle(settling, matched):
+    stranger = settling.traders[2]
+    evidence = settling.anchor(matched, {stranger: NOTHING})
+    with reverts("BundleMismatch", matched.id, stranger.connection, bytes(25)):
+        settling.settlement.settle(matched.id, stranger.connection, [], [evidence[stranger]])
 
 
 def test_settle_missing_waits_for_the_deadline(settling, matched):
