@@ -69,6 +69,7 @@ class Proposal:
     traders: list
     lies: set[int]
     tree: MerkleTree
+    concluded: bool = False
 
     def proof(self, place: int) -> list[bytes]:
         return list(self.tree.proofs())[place]
@@ -131,8 +132,7 @@ def make_machine(world, seen: Counter):
             self.auction(data.draw(st.sets(st.sampled_from(sellers), max_size=1)))
             self.meter({trader: data.draw(READINGS) for trader in sellers})
             self.stakes = dict.fromkeys(stakers, MINIMUM)
-            draw_ends = session.times.readings_due + TURNS * (TURN + CHALLENGE + ANSWER)
-            self.bound = dict.fromkeys(stakers, draw_ends)
+            self.draw_ends = session.times.readings_due + TURNS * (TURN + CHALLENGE + ANSWER)
             for trader in (t for i, t in enumerate(stakers) if i not in self.revealed):
                 proposer.punishSilence(session.id, trader.address)
                 self.stakes[trader] -= PENALTY
@@ -302,7 +302,6 @@ def make_machine(world, seen: Counter):
             arguments = self.session.id, tree.root, len(outcomes), keccak(b"data")
             if self.expect(error, lambda: proposer.propose(*arguments, sender=sender.address)):
                 self.number += 1
-                self.bound[sender] = max(self.bound[sender], self.clock + CHALLENGE + ANSWER)
                 self.proposal = Proposal(
                     *(
                         sender,
@@ -404,7 +403,9 @@ def make_machine(world, seen: Counter):
             """A proposer would rather have its stake back before anybody looks."""
             staker = stakers[who]
             amount = self.stakes[staker]
-            error = "StakeBound" if self.clock < self.bound[staker] else None
+            error = "StakeBound" if self.clock < self.draw_ends else None
+            if error is None and self.proposal and self.proposal.proposer is staker and not self.proposal.concluded:
+                error = "ProposalsOpen"
             if self.expect(error, lambda: proposer.unstake(amount, sender=staker.address)):
                 self.expected[staker] += amount
                 self.stakes[staker] = 0
@@ -413,6 +414,24 @@ def make_machine(world, seen: Counter):
                 seen["stake held back"] += 1
 
         # -------------------------------------------------- who is paid
+
+        def refusal_of_conclusion(self, proposal) -> str | None:
+            if proposal.concluded:
+                return None
+            if self.clock < proposal.until:
+                return "ChallengeWindowOpen"
+            if self.open_of(proposal):
+                return "ChallengesOpen"
+            assert not proposal.lies, "a lie outlived its window"
+            return None
+
+        @precondition(lambda self: self.proposal)
+        @rule()
+        def conclude(self):
+            error = "AlreadyConcluded" if self.proposal.concluded else self.refusal_of_conclusion(self.proposal)
+            if self.expect(error, lambda: proposer.conclude(self.session.id)):
+                self.proposal.concluded = True
+                seen["concluded"] += 1
 
         @precondition(lambda self: self.proposal)
         @rule(place=st.integers(0, 2), in_time=st.booleans())
@@ -423,18 +442,14 @@ def make_machine(world, seen: Counter):
             if in_time and "house" not in self.paused:
                 self.pass_to(max(world.evm.now, proposal.until + self.standstill))
             trader = proposal.traders[place]
-            error = None
-            if self.clock < proposal.until:
-                error = "ChallengeWindowOpen"
-            elif self.open_of(proposal):
-                error = "ChallengesOpen"
-                seen["claim refused for an open challenge"] += 1
-            elif place in proposal.lies:
-                raise AssertionError("a lie outlived its window")
-            elif trader in self.settled:
+            error = self.refusal_of_conclusion(proposal)
+            if error is None and trader in self.settled:
                 error = "AlreadySettled"
+            elif error == "ChallengesOpen":
+                seen["claim refused for an open challenge"] += 1
             arguments = self.session.id, proposal.outcomes[place], proposal.proof(place)
             if self.expect(error, lambda: proposer.claim(*arguments)):
+                proposal.concluded = True
                 fee = min(FEE, self.owed[trader])
                 self.pay(trader, self.owed[trader] - fee)
                 self.expected[proposal.proposer] += fee
@@ -491,6 +506,8 @@ def make_machine(world, seen: Counter):
                 self.unstake(who)
             self.stop_or_go_on("house")
             self.wait(world.evm.now + 30 * 86_400)
+            if self.proposal and not self.proposal.concluded:
+                self.conclude()
             for who in (0, 1):
                 self.unstake(who)
             assert not any(self.stakes.values())
@@ -509,6 +526,7 @@ REACHED = {
     "all matches rejected",
     "claim refused for an open challenge",
     "claimed from a batch",
+    "concluded",
     "fraud proven",
     "lie challenged",
     "lie proposed",
