@@ -182,7 +182,7 @@ def measure(world: SettlingWorld) -> dict[str, int]:
             gas[f"24 hours, {name}"] = day.settle(day.hourly, 0, evidence)
             if sessions == 0:
                 gas[f"24 hours, {name}, not the first of its session"] = day.settle(day.hourly, 1, evidence)
-                gas[f"correction of 24 hours, {name}"] = day.correct()
+                gas[f"24 hours, {name}, corrected afterwards"] = day.correct()
             if sessions == 1:
                 gas["8 half hours, within a session of 24 hours"] = day.settle(day.desk.sessions[1], 0, evidence)
     with world.evm.rolled_back():
