@@ -207,7 +207,7 @@ def _row(schedule: "ScheduleRecord", now: int) -> dict[str, Any]:
         "next_delivery": None if following is None else stamp(schedule.times(following).delivery_start),
         "opens_from": None if following is None else stamp(schedule.opens_at(following)),
         "opens_until": None if following is None else stamp(schedule.times(following).gate_closure),
-        "opened": list(schedule.opened.values()),
+        "opened": len(schedule.opened),
         "remaining": len(remaining),
     }
 

@@ -12,6 +12,7 @@ from offchain.audit import audit
 from offchain.audit.source import read_chain
 from offchain.market.operating import open_due
 from offchain.market.orders import orders
+from offchain.market.replay import replay_sessions
 from offchain.market.schedules import replay_schedules
 from offchain.market.terms import EnergyType, SessionTimes
 from tests.e2e.operated import AT_150, Operated
@@ -68,7 +69,7 @@ def test_schedule_is_registered_by_its_operator_and_opened_by_anybody(operated, 
     world, cast = operated.world, operated.world.cast
     outsider, operator = cast.relayer, cast.market_operator
     refused(schedule(operated, *registering(operated, first_isp), key=outsider), 4, "MissingRole")
-    earlier = operated.json("list")
+    earlier = len(replay_sessions(operated.events()))  # other tests use this chain too
     number = told(operated, *registering(operated, first_isp), key=operator)["schedule"]
 
     opens_at, gate = opening_times(operated, first_isp, 0)
@@ -77,15 +78,15 @@ def test_schedule_is_registered_by_its_operator_and_opened_by_anybody(operated, 
     assert (row["periods"], row["period_minutes"], row["every_minutes"]) == (1, 60, 1_440)
     assert (seconds(row["opens_from"]), seconds(row["opens_until"])) == (opens_at, gate)
     assert seconds(row["next_delivery"]) == first_isp * 900
-    assert (row["opened"], row["remaining"]) == ([], SESSIONS)
+    assert (row["opened"], row["remaining"]) == (0, SESSIONS)
 
     world.clock.advance_to(opens_at - 60)
     refused(schedule(operated, "open", number, key=outsider), 4, "can be opened from")
-    assert operated.json("list") == earlier
+    assert len(replay_sessions(operated.events())) == earlier
     world.clock.advance_to(opens_at)
     stale = replay_schedules(operated.events())[number]
     opened = told(operated, "open", number, key=outsider)
-    session = len(earlier) + 1
+    session = earlier + 1
     assert (opened["opened"][0]["session"], len(opened["opened"]), opened["refused"]) == (session, 1, [])
     assert seconds(opened["opened"][0]["gate_closure"]) == gate
     # Who comes second finds it done.
@@ -108,7 +109,7 @@ def test_schedule_is_registered_by_its_operator_and_opened_by_anybody(operated, 
     world.clock.advance_to(opening_times(operated, first_isp, 1)[0])
     refused(schedule(operated, "open", number, key=outsider), 2, "was cancelled")
     row = told(operated, "list")[-1]
-    assert (row["state"], row["opened"], row["remaining"], row["next_delivery"]) == ("cancelled", [session], 0, None)
+    assert (row["state"], row["opened"], row["remaining"], row["next_delivery"]) == ("cancelled", 1, 0, None)
     world.clock.advance_to(times.settle_by)
     assert operated.json("run", session, key=outsider)["state"] == "closed"
     report = audit(read_chain(world.suite), world.store)
@@ -131,7 +132,7 @@ def test_a_session_that_is_refused_keeps_none_of_the_others_from_opening(operate
     assert [seconds(row["delivery"]) for row in data["refused"]] == [start]
     assert "PeriodsCross" in data["refused"][0]["error"]
     row = told(operated, "list")[-1]
-    assert (row["state"], row["remaining"], len(row["opened"])) == ("can be opened", 1, 2)
+    assert (row["state"], row["remaining"], row["opened"]) == ("can be opened", 1, 2)
 
     heading, *rows = schedule(operated, "list").stdout.splitlines()
     assert heading.split("  ")[:2] == ["schedule", "state"]
