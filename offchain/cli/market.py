@@ -1,12 +1,11 @@
 """``gridpact market``: sessions of the energy market, opened, watched and settled."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offchain.cli import market_batches, market_corrections, market_pool, market_rules
+from offchain.cli import market_batches, market_corrections, market_pool, market_rules, market_schedules
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
@@ -15,21 +14,28 @@ from offchain.cli.connection import (
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, all_sessions, known_session, open_suite, stamp
-from offchain.cli.market_files import bytes32, read_toml, whole_numbers
+from offchain.cli.market_chain import (
+    DeploymentOption,
+    all_sessions,
+    hinted,
+    known_session,
+    minutes,
+    open_suite,
+    stamp,
+)
+from offchain.cli.market_files import delivery_isp, read_session_terms
 from offchain.cli.output import JsonOption, columns, note, result
-from offchain.domain.errors import DomainError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
     from offchain.chain.contracts import Suite
     from offchain.market.replay import SessionRecord
-    from offchain.market.terms import SessionTerms
     from offchain.store import Store
 
 app = typer.Typer(help="Sessions of the energy market.", no_args_is_help=True)
 
+app.add_typer(market_schedules.app, name="schedule")
 app.add_typer(market_rules.app, name="rules")
 app.add_typer(market_pool.app, name="pool")
 
@@ -51,9 +57,11 @@ def open_(
     from offchain.market.operating import open_session
     from offchain.market.terms import SessionTimes
 
-    wanted, first_isp = _terms(terms), _first_isp(delivery)
+    wanted, first_isp = read_session_terms(terms), delivery_isp(delivery)
     suite = open_suite(rpc, chain_id, deployment)
-    session_id = open_session(suite, choose_signer(suite.chain, keystore, dev), wanted, first_isp)
+    signer = choose_signer(suite.chain, keystore, dev)
+    with hinted():
+        session_id = open_session(suite, signer, wanted, first_isp)
     gate = stamp(SessionTimes.of(wanted, first_isp).gate_closure)
     result({"session": session_id}, f"session {session_id} is open until {gate}", as_json)
 
@@ -76,7 +84,7 @@ def list_(
             "state": _state(session, now),
             "delivery": stamp(session.times.delivery_start),
             "periods": session.terms.period_count,
-            "period_minutes": _period_minutes(session),
+            "period_minutes": minutes(session.terms.isps_per_period),
             "traders": len(session.standing),
             "matched_wh": sum(r.volume_wh for r in session.results.values()),
             "netted_with": [other.id for other in overlapping(sessions, session)],
@@ -177,35 +185,6 @@ def _wait(suite: "Suite", session: "SessionRecord") -> None:
     time.sleep(min(60, ahead[0] - now if ahead else 60))
 
 
-def _terms(path: Path) -> "SessionTerms":
-    from dataclasses import fields
-
-    from offchain.market.terms import SessionTerms
-
-    optional = {"congestion_point_id": ""}
-    required = [field.name for field in fields(SessionTerms) if field.name not in optional]
-    given = read_toml(path, "terms", required, optional)
-    whole_numbers(path, "terms", given, required)
-    if negative := [name for name in required if given[name] < 0 and name != "base_price"]:
-        raise DomainError(f"terms {path}: {negative[0]} is below zero", hint="only base_price may be negative")
-    area = given["congestion_point_id"]
-    given["congestion_point_id"] = bytes32(area, "congestion_point_id") if area else bytes(32)
-    return SessionTerms(**given)
-
-
-def _first_isp(delivery: str) -> int:
-    from offchain.domain.isp import SECONDS_PER_ISP, isp_of
-
-    try:
-        moment = datetime.fromisoformat(delivery)
-    except ValueError as exc:
-        raise DomainError(f"{delivery!r} is not a time", hint="for example 2026-11-21T00:00+01:00") from exc
-    isp = isp_of(moment)
-    if moment.timestamp() != isp * SECONDS_PER_ISP:
-        raise DomainError(f"{delivery} is not at a quarter hour")
-    return isp
-
-
 def _state(session: "SessionRecord", now: int) -> str:
     """Where a session stands, in words."""
     times = session.times
@@ -219,12 +198,6 @@ def _state(session: "SessionRecord", now: int) -> str:
         return "matched"
     left = sum(record.outcome is None for record in session.standing)
     return f"{left} bundles to settle" if left else "settled"
-
-
-def _period_minutes(session: "SessionRecord") -> int:
-    from offchain.domain.isp import SECONDS_PER_ISP
-
-    return session.terms.isps_per_period * SECONDS_PER_ISP // 60
 
 
 def _waits_for(sessions: dict[int, "SessionRecord"], session: "SessionRecord", now: int) -> list[int]:
@@ -258,12 +231,13 @@ def _summary(sessions: dict[int, "SessionRecord"], session: "SessionRecord", now
         "session": session.id,
         "state": _state(session, now),
         "operator": session.operator,
+        "schedule": session.schedule_id or None,
         "gate_closure": stamp(session.times.gate_closure),
         "accept_by": stamp(session.times.accept_by),
         "delivery": stamp(session.times.delivery_start),
         "delivery_end": stamp(session.times.delivery_end),
         "periods": session.terms.period_count,
-        "period_minutes": _period_minutes(session),
+        "period_minutes": minutes(session.terms.isps_per_period),
         "settle_by": stamp(session.times.settle_by),
         "traders": len(session.standing),
         "settled": sum(record.outcome is not None for record in session.standing),

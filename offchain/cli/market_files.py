@@ -5,9 +5,12 @@ import tomllib
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from offchain.domain.errors import DomainError
+
+if TYPE_CHECKING:
+    from offchain.market.terms import SessionTerms
 
 
 def read_toml(path: Path, what: str, required: Collection[str], optional: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,3 +74,34 @@ def bytes32(text: Any, what: str) -> bytes:
     if len(value) != 32:
         raise DomainError(f"{what} {text!r} is not 32 bytes in hex")
     return value
+
+
+def read_session_terms(path: Path) -> "SessionTerms":
+    """Terms of a session out of a TOML file, refused with the field that is wrong."""
+    from dataclasses import fields
+
+    from offchain.market.terms import SessionTerms
+
+    optional = {"congestion_point_id": ""}
+    required = [field.name for field in fields(SessionTerms) if field.name not in optional]
+    given = read_toml(path, "terms", required, optional)
+    whole_numbers(path, "terms", given, required)
+    if negative := [name for name in required if given[name] < 0 and name != "base_price"]:
+        raise DomainError(f"terms {path}: {negative[0]} is below zero", hint="only base_price may be negative")
+    area = given["congestion_point_id"]
+    given["congestion_point_id"] = bytes32(area, "congestion_point_id") if area else bytes(32)
+    return SessionTerms(**given)
+
+
+def delivery_isp(delivery: str) -> int:
+    """First ISP of a delivery that an option names by its time."""
+    from offchain.domain.isp import SECONDS_PER_ISP, isp_of
+
+    try:
+        moment = datetime.fromisoformat(delivery)
+    except ValueError as exc:
+        raise DomainError(f"{delivery!r} is not a time", hint="for example 2026-11-21T00:00+01:00") from exc
+    isp = isp_of(moment)
+    if moment.timestamp() != isp * SECONDS_PER_ISP:
+        raise DomainError(f"{delivery} is not at a quarter hour")
+    return isp

@@ -21,11 +21,17 @@ def result(data: Any, text: str, as_json: bool) -> None:
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows for a person, under their names; lists as their items."""
+    """Rows for a person, under their names; lists as their items, what there is not as a dash."""
     cells = [[name.replace("_", " ") for name in rows[0]]]
-    cells += [[", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in row.values()] for row in rows]
+    cells += [[_cell(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def note(text: str) -> None:

@@ -9,10 +9,12 @@ from eth_hash.auto import keccak
 
 from offchain.chain.client import Receipt
 from offchain.chain.contracts import Suite
+from offchain.chain.errors import ContractRevertedError
 from offchain.chain.signatures import BUNDLE, REJECTION, market_domain, sign
 from offchain.flexibility.metered_days import ProvenDay, proven_days
 from offchain.market.positions import Window, session_window
 from offchain.market.replay import BundleRecord, SessionRecord
+from offchain.market.schedules import ScheduleRecord
 from offchain.market.terms import MAX_DELIVERY_ISPS, SessionTerms
 from offchain.store import Store
 from offchain.store.batches import Batch, BatchKind, BatchStatus, batches_with_status
@@ -29,6 +31,49 @@ def open_session(suite: Suite, operator: LocalAccount, terms: SessionTerms, firs
     """Open a session; its id."""
     receipt = suite.send(operator, "MarketSessions", "open", (terms.as_tuple(), first_isp))
     return suite.event(receipt, "SessionOpened").args["sessionId"]
+
+
+def register_schedule(
+    suite: Suite,
+    operator: LocalAccount,
+    terms: SessionTerms,
+    first_isp: int,
+    every_isps: int,
+    session_count: int,
+    open_lead_seconds: int,
+) -> int:
+    """Register equal sessions that anybody opens (`ScheduleRecord` says what is what); the id of the schedule."""
+    arguments = (terms.as_tuple(), first_isp, every_isps, session_count, open_lead_seconds)
+    receipt = suite.send(operator, "MarketSessions", "registerSchedule", arguments)
+    return suite.event(receipt, "ScheduleRegistered").args["scheduleId"]
+
+
+def open_due(
+    suite: Suite, sender: LocalAccount, schedule: ScheduleRecord, now: int
+) -> tuple[dict[int, int], dict[int, ContractRevertedError]]:
+    """Open every session of a schedule that its time allows.
+
+    Returns
+    -------
+    opened, refused : dict, dict
+        Ids of sessions, and errors, by index. A refusal does not end the series: other days may be free. A session that
+        somebody else opened meanwhile is in neither.
+    """
+    opened, refused = {}, {}
+    for index in schedule.due(now):
+        try:
+            receipt = suite.send(sender, "MarketSessions", "openScheduled", (schedule.id, index))
+        except ContractRevertedError as error:
+            if error.name != "AlreadyOpened":
+                refused[index] = error
+        else:
+            opened[index] = suite.event(receipt, "SessionOpened").args["sessionId"]
+    return opened, refused
+
+
+def cancel_schedule(suite: Suite, operator: LocalAccount, schedule_id: int) -> Receipt:
+    """Have no further session of a schedule opened, for good."""
+    return suite.send(operator, "MarketSessions", "cancelSchedule", (schedule_id,))
 
 
 def signed_bundle(

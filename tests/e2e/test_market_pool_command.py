@@ -5,16 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from offchain.chain.leaves import meter_day_leaf, values_hash
-from offchain.chain.merkle import MerkleTree
-from offchain.chain.signatures import METER_DAY, metering_domain, sign
 from offchain.chain.signers import signer
-from offchain.domain.curves import pack_readings
 from offchain.domain.isp import SECONDS_PER_ISP
 from offchain.market.pool_operating import join_signed, signed_joining
-from offchain.store import open_store
-from offchain.store.batches import Batch, BatchKind, BatchStatus, MeterDayRow, insert_batch
-from tests.e2e.operated import Operated
+from tests.e2e.operated import MARKET_DAY_ISPS, Operated, anchor_day
 
 ISPS = 4
 DEPOSIT = 1_000_000
@@ -78,28 +72,6 @@ def draft(operated, pool_id: int, parties, **changed) -> str:
     return write_toml(operated, "trade.toml", fields | changed)
 
 
-def anchor(operated, parties) -> str:
-    """One metered day of both, anchored and in a store."""
-    world, first = operated.world, operated.first_isp
-    domain = metering_domain(world.chain.chain_id, world.suite.address("MeteringLedger"))
-    days = []
-    for party, readings in zip(parties, READINGS, strict=True):
-        packed = pack_readings(readings)
-        message = {"meterId": party.meter_id, "firstIsp": first, "ispCount": ISPS, "valuesHash": values_hash(packed)}
-        signature = sign(METER_DAY.digest(domain, message), party.device)
-        days.append(MeterDayRow(party.meter_id, first, ISPS, 1, packed, signature))
-    root = MerkleTree([meter_day_leaf(d.meter_id, first, ISPS, values_hash(d.values)) for d in days]).root
-    operator, data_hash = world.cast.operator, bytes(31) + b"\1"
-    world.suite.send(operator, "MeteringLedger", "anchorDay", (first, ISPS, root, len(days), data_hash))
-    batch = Batch(
-        1, BatchKind.DAY, operator.address, first, ISPS, 1, root, len(days), data_hash, BatchStatus.CONFIRMED, None, 0
-    )
-    path = operated.folder / "store.db"
-    with open_store(path) as store, store.write() as connection:
-        insert_batch(connection, batch, days)
-    return str(path)
-
-
 def test_pool_runs_from_opening_to_closing(operated):
     world, cast = operated.world, operated.world.cast
     parties = cast.prosumers[6:8]
@@ -159,7 +131,10 @@ def test_pool_runs_from_opening_to_closing(operated):
         "state": "open for trades",
     }
     world.clock.advance_to(start + ISPS * SECONDS_PER_ISP + 1)
-    store = anchor(operated, parties)
+    nothing = [(0, 0)] * (MARKET_DAY_ISPS - ISPS)
+    days = {party: [*readings, *nothing] for party, readings in zip(parties, READINGS, strict=True)}
+    anchor_day(world, operated.first_isp, days)
+    store = world.config.out / "store.db"
     assert told(operated, "show", pool_id)["state"] == "2 members to report"
     world.clock.advance_to(world.clock.now() + world.call("MeteringLedger", "challengeWindow"))
     done = told(operated, "run", pool_id, "--store", store, key=cast.relayer)
