@@ -85,6 +85,8 @@ def read_session_terms(path: Path) -> "SessionTerms":
     required = [field.name for field in fields(SessionTerms) if field.name not in optional]
     given = read_toml(path, "terms", required, optional)
     whole_numbers(path, "terms", given, required)
+    if negative := [name for name in required if given[name] < 0 and name != "base_price"]:
+        raise DomainError(f"terms {path}: {negative[0]} is below zero", hint="only base_price may be negative")
     area = given["congestion_point_id"]
     given["congestion_point_id"] = bytes32(area, "congestion_point_id") if area else bytes(32)
     return SessionTerms(**given)
