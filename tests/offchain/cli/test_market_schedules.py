@@ -57,6 +57,7 @@ def registering(path, **changed):
     ("terms", "options", "words"),
     [
         ({"fee_rate": None}, {}, "fee_rate is missing"),
+        ({"fee_rate": -1}, {}, "fee_rate is below zero"),
         ({"acceptance_seconds": 10**6}, {}, "ends after delivery begins"),
         ({}, {"delivery": "tomorrow"}, "'tomorrow' is not a time"),
         ({}, {"delivery": "2027-01-15T08:01Z"}, "not at a quarter hour"),
