@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from offchain.cli.connection import DEFAULT_RPC, ChainIdOption, RpcOption, connect
+from offchain.cli.connection import DEFAULT_RPC, ChainIdOption, DeploymentOption, RpcOption, connect
 from offchain.cli.output import JsonOption, note, result
 
 app = typer.Typer(help="Local chain and state of a chain.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def start(
 def status(
     rpc: RpcOption = DEFAULT_RPC,
     chain_id: ChainIdOption = None,
-    deployment: Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")] = None,
+    deployment: DeploymentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say where a chain stands, and whether the contracts of its deployment file are there."""

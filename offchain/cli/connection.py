@@ -18,6 +18,7 @@ PASSWORD_VARIABLE = "GRIDPACT_KEYSTORE_PASSWORD"
 
 RpcOption = Annotated[str, typer.Option("--rpc", envvar="GRIDPACT_RPC", help="JSON-RPC endpoint of the chain.")]
 ChainIdOption = Annotated[int | None, typer.Option(help="Refuse every other chain.")]
+DeploymentOption = Annotated[Path | None, typer.Option(help="Deployment file, else deployments/<chainId>.json.")]
 KeystoreOption = Annotated[
     Path | None,
     typer.Option(help=f"Encrypted key file; its password is asked for or taken from {PASSWORD_VARIABLE}."),

@@ -8,6 +8,7 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
@@ -23,7 +24,7 @@ def deploy(
     keystore: KeystoreOption = None,
     dev: DevOption = False,
     parameters: Annotated[Path | None, typer.Option(help="TOML file with deployment parameters.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")] = None,
+    out: DeploymentOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,

@@ -10,6 +10,7 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
@@ -377,7 +378,7 @@ def commit(
     zone: ZoneOption = "Europe/Berlin",
     rpc: RpcOption = DEFAULT_RPC,
     chain_id: ChainIdOption = None,
-    deployment: Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")] = None,
+    deployment: DeploymentOption = None,
     keystore: KeystoreOption = None,
     dev: DevOption = False,
     as_json: JsonOption = False,

@@ -9,13 +9,13 @@ from offchain.cli import market_batches, market_corrections, market_pool, market
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
     choose_signer,
 )
 from offchain.cli.market_chain import (
-    DeploymentOption,
     all_sessions,
     hinted,
     known_session,

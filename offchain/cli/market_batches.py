@@ -8,13 +8,13 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
     choose_signer,
 )
 from offchain.cli.market_chain import (
-    DeploymentOption,
     all_sessions,
     events_and_sessions,
     known_session,

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from offchain.cli.connection import connect
 from offchain.domain.errors import DomainError
@@ -25,8 +23,6 @@ REFUSALS = {
     "CongestionPointUnknown": "name a congestion point that its DSO has declared",
 }
 """What can be done when `MarketSessions` refuses to open a session, by the name of its error."""
-
-DeploymentOption = Annotated[Path | None, typer.Option(help="Deployment file [deployments/<chainId>.json].")]
 
 
 def open_suite(rpc: str, chain_id: int | None, deployment: Path | None) -> "Suite":

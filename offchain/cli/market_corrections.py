@@ -7,12 +7,13 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, all_sessions, known_session, open_suite
+from offchain.cli.market_chain import all_sessions, known_session, open_suite
 from offchain.cli.output import JsonOption, result
 from offchain.cli.store import opened
 

@@ -10,12 +10,13 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, open_suite, stamp
+from offchain.cli.market_chain import open_suite, stamp
 from offchain.cli.market_files import bytes32, in_hex, not_signed, read_signed, read_toml, seconds, whole_numbers
 from offchain.cli.output import JsonOption, columns, note, result
 from offchain.domain.errors import DomainError
@@ -67,9 +68,9 @@ def open_(
 def join(
     pool: PoolArgument,
     connection: Annotated[str, typer.Option(help="Connection of the signer, 32 bytes in hex.")],
-    deposit: Annotated[int, typer.Option(help="Locked until the payment [uToken].", min=0)],
-    buy_limit: Annotated[int | None, typer.Option(help="Tick book: highest price for buying [uToken/kWh].")] = None,
-    sell_limit: Annotated[int | None, typer.Option(help="Tick book: lowest price for selling [uToken/kWh].")] = None,
+    deposit: Annotated[int, typer.Option(help="Locked until the payment, uToken.", min=0)],
+    buy_limit: Annotated[int | None, typer.Option(help="Tick book: highest price for buying, uToken/kWh.")] = None,
+    sell_limit: Annotated[int | None, typer.Option(help="Tick book: lowest price for selling, uToken/kWh.")] = None,
     rpc: RpcOption = DEFAULT_RPC,
     chain_id: ChainIdOption = None,
     deployment: DeploymentOption = None,

@@ -9,12 +9,13 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, find_session, open_suite, stamp
+from offchain.cli.market_chain import find_session, open_suite, stamp
 from offchain.cli.market_files import bytes32, not_signed, read_signed, read_toml, seconds
 from offchain.cli.output import JsonOption, result
 from offchain.cli.store import opened

@@ -8,12 +8,13 @@ import typer
 from offchain.cli.connection import (
     DEFAULT_RPC,
     ChainIdOption,
+    DeploymentOption,
     DevOption,
     KeystoreOption,
     RpcOption,
     choose_signer,
 )
-from offchain.cli.market_chain import DeploymentOption, hinted, minutes, open_suite, stamp
+from offchain.cli.market_chain import hinted, minutes, open_suite, stamp
 from offchain.cli.market_files import delivery_isp, read_session_terms
 from offchain.cli.output import JsonOption, columns, result
 from offchain.domain.errors import ChainError, DomainError
