@@ -195,3 +195,16 @@ def test_outcomes_equal_the_twin_and_the_pot_pays_them_all(settling, data):
             assert settle(settling, session, trader, bundles[trader], evidence[trader]) == expected
         settling.market.closeSession(session.id)
         assert session.pot == 0
+
+
+def test_settle_refuses_a_session_that_nobody_opened(settling, matched):
+    seller, unknown = settling.traders[0], matched.id + 1
+    evidence = settling.anchor(matched, {seller: DELIVERED})
+    for call in (settling.settlement.settle, settling.settlement.outcomeOf):
+        with reverts("SessionUnknown", unknown):
+            call(unknown, seller.connection, [], [evidence[seller]])
+    for call in (settling.settlement.readingsUntil, settling.settlement.settleBy):
+        with reverts("SessionUnknown", unknown):
+            call(unknown)
+    with reverts("SessionUnknown", unknown):
+        settling.settlement.settleMissing(unknown, seller.connection, [])
