@@ -7,7 +7,7 @@ is shown is worked out here and laid out in ``templates/``; the script only move
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
-from math import ceil, cos, radians, sqrt
+from math import ceil, cos, floor, log10, radians, sqrt
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -297,14 +297,11 @@ def _y(value: float, top: float) -> float:
 
 
 def _scale(highest: float) -> tuple[float, list[float]]:
-    """Top of an axis that holds ``highest``, and three to seven round values on it."""
-    step = 10.0 ** max(-3, len(str(int(highest))) - 1)
-    while highest / step < 3:
-        step /= 2
-    while highest / step > 6:
-        step *= 2
-    top = ceil(highest * 1.02 / step) * step
-    return top, [step * i for i in range(round(top / step) + 1)]
+    """Top of an axis that holds ``highest``, and up to seven values on it, 1, 2 or 5 of some power of ten apart."""
+    power = floor(log10(highest)) - 1
+    step = next(digit * 10.0**power for digit in (1, 2, 5, 10, 20, 50) if highest * 1.02 <= 6 * digit * 10.0**power)
+    count = ceil(highest * 1.02 / step)
+    return step * count, [step * i for i in range(count + 1)]
 
 
 def _axis(top: float, values: Sequence[float]) -> list[dict[str, Any]]:

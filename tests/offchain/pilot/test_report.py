@@ -6,7 +6,10 @@ from datetime import date
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from offchain.pilot import report
 from offchain.pilot.report import (
     MINUS,
     THIN,
@@ -389,3 +392,11 @@ def test_small_helpers_read_well():
     )
     assert long_date("2016-01-02") == "2 January 2016"
     assert [colour_class(p) for p in (0, 20, 20.1, 100, 100.1)] == [0, 0, 1, 4, 5]
+
+
+@given(st.floats(0.001, 1e9))
+def test_axis_has_few_round_values_and_holds_the_highest(highest):
+    top, values = report._scale(highest)
+    assert highest < top == values[-1] and len(values) <= 7
+    assert f"{values[1]:.0e}"[0] in "125"
+    assert values[1] == pytest.approx(float(f"{values[1]:.0e}"))
