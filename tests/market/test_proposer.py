@@ -96,6 +96,15 @@ def propose(world, session, batch: Batch, sender: Trader) -> None:
     world.proposer.propose(session.id, batch.tree.root, 2, keccak(b"data"), sender=sender.address)
 
 
+def propose_another_bundle(world, session, evidence) -> Batch:
+    """Whoever was drawn proposes an outcome of a bundle that does not stand."""
+    outcomes = batch_of(world, session, evidence).outcomes
+    outcomes[0]["bundle"] = bundle_of((0, SELL, AT, 2_000))
+    batch = Batch(outcomes, MerkleTree([world.proposer.leafOf(session.id, outcome) for outcome in outcomes]))
+    propose(world, session, batch, proposer_of(world, session))
+    return batch
+
+
 def proposer_of(world, session) -> Trader:
     address = world.proposer.proposerOf(session.id)
     return next(t for t in world.traders if t.address == address)
@@ -507,10 +516,7 @@ def test_an_outcome_that_nobody_can_prove_falls(settling, session, proposed):
 def test_a_bundle_that_does_not_stand_is_a_lie(settling, session):
     draw(settling, session, *settling.traders[2:4])
     evidence = meter(settling, session)
-    batch = batch_of(settling, session, evidence)
-    batch.outcomes[0]["bundle"] = bundle_of((0, SELL, AT, 2_000))
-    batch = Batch(batch.outcomes, MerkleTree([settling.proposer.leafOf(session.id, o) for o in batch.outcomes]))
-    propose(settling, session, batch, proposer_of(settling, session))
+    batch = propose_another_bundle(settling, session, evidence)
     number = challenge(settling, session, batch, settling.traders[4])
     answer(settling, session, number, batch, evidence, 0)
     assert settling.evm.event("FraudProven")["challenger"] == settling.traders[4].address
@@ -585,10 +591,7 @@ def test_correction_within_the_window_is_no_fraud(settling, session, proposed):
 def test_readings_anchored_again_do_not_save_a_bundle_that_does_not_stand(settling, session):
     draw(settling, session, *settling.traders[2:4])
     evidence = meter(settling, session)
-    batch = batch_of(settling, session, evidence)
-    batch.outcomes[0]["bundle"] = bundle_of((0, SELL, AT, 2_000))
-    batch = Batch(batch.outcomes, MerkleTree([settling.proposer.leafOf(session.id, o) for o in batch.outcomes]))
-    propose(settling, session, batch, proposer_of(settling, session))
+    batch = propose_another_bundle(settling, session, evidence)
     number = challenge(settling, session, batch, settling.traders[4])
     meter(settling, session)
     answer(settling, session, number, batch, evidence, 0)
