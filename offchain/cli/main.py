@@ -1,5 +1,6 @@
 """``gridpact``: one tool with sub-commands. What a command needs is imported when it runs, so that help is quick."""
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -56,8 +57,18 @@ def _options(
     _Mode.debug = debug
 
 
+def interrupt(*_: object) -> None:
+    """Handler of Ctrl-C.
+
+    A handler of our own keeps `asyncio.run` from cancelling its task instead: `asyncio.wait_for` of Python 3.11 loses a
+    cancellation that comes together with the result it waits for, and the command would go on.
+    """
+    raise KeyboardInterrupt
+
+
 def app_main() -> None:
     """Entry point: every error is one line and a hint on stderr, with an exit code that scripts can use."""
+    signal.signal(signal.SIGINT, interrupt)
     try:
         sys.exit(app(standalone_mode=False))
     except FlexError as exc:

@@ -22,7 +22,7 @@ CHANGES = {
     "TraderSettled": ("MarketSettlement", 0, "outcome"),
     "TransferBatch": ("EnergyCertificates", 0, "token"),
     "Released": ("ClearingHouse", 0, "money of"),
-    "PlacedByRule": ("TradingRules", 1, "forecast of a rule"),
+    "PlacedByRule": ("TradingRules", 1, "forecast"),
 }
 
 

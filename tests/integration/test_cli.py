@@ -154,3 +154,24 @@ def test_help_loads_nothing_that_takes_time():
     loaded = {module.partition(".")[0] for module in done.stderr.partition("loaded")[2].split()}
     assert "typer" in loaded
     assert not loaded & {"numpy", "pandas", "sklearn", "lightgbm", "pandapower", "web3", "eth_account", "sqlalchemy"}
+
+
+def test_interrupt_ends_a_loop_that_loses_a_cancellation():
+    script = (
+        "import asyncio, os, signal\n"
+        "from offchain.cli.main import interrupt\n"
+        "async def work():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    for _ in range(100):\n"
+        "        try:\n"
+        "            await asyncio.sleep(0.001)\n"
+        "        except asyncio.CancelledError:\n"
+        "            pass\n"
+        "signal.signal(signal.SIGINT, interrupt)\n"
+        "asyncio.run(work())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+    # Without the handler the loop goes on to its end.
+    lost = script.replace("signal.signal(signal.SIGINT, interrupt)\n", "")
+    assert subprocess.run([sys.executable, "-c", lost], cwd=ROOT, timeout=120).returncode == 0

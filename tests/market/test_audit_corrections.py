@@ -184,9 +184,9 @@ def test_audit_names_a_pause_that_was_left_out(paused, name, what):
 
 def test_audit_names_a_claim_before_the_window_that_waited_was_over(paused):
     """A second earlier than the pause allows, though a day after the proposal."""
-    events = [replace(e, timestamp=e.timestamp - 1) if e.name == "OutcomeClaimed" else e for e in paused.evm.history]
+    events = [replace(e, timestamp=e.timestamp - 1) if e.name == "ProposalConcluded" else e for e in paused.evm.history]
     found = paused.audit(events=events).mismatches
-    assert any(mismatch.what == "time of a claim" for mismatch in found), found[:5]
+    assert any(mismatch.what == "time of a conclusion" for mismatch in found), found[:5]
 
 
 def test_audit_names_a_challenge_of_a_window_that_no_pause_held_open(paused):
