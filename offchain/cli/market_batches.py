@@ -1,4 +1,4 @@
-"""``gridpact market stake | draw | propose | challenge | answer | claim``: a whole session settled in one batch."""
+"""``gridpact market stake | unstake | draw | propose | challenge | answer | expire | claim``: sessions by batch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +50,29 @@ def stake(
     add(suite, signer, amount)
     held = suite.call("SettlementProposer", "stakeOf", (signer.address,))
     result({"stake_utoken": held["amount"]}, f"stake of {signer.address}: {held['amount'] / 1e6:.2f} token", as_json)
+
+
+def unstake(
+    amount: Annotated[int, typer.Argument(help="Micro-tokens, into the free balance of the clearing house.", min=1)],
+    rpc: RpcOption = DEFAULT_RPC,
+    chain_id: ChainIdOption = None,
+    deployment: DeploymentOption = None,
+    keystore: KeystoreOption = None,
+    dev: DevOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take stake back that no session needs, after concluding proposals of one's own that can no longer fall."""
+    from offchain.market.proposing import unstake as take
+
+    suite = open_suite(rpc, chain_id, deployment)
+    signer = choose_signer(suite.chain, keystore, dev)
+    events, _ = events_and_sessions(suite)
+    concluded = take(suite, signer, amount, events)
+    left = suite.call("SettlementProposer", "stakeOf", (signer.address,))["amount"]
+    text = f"stake of {signer.address}: {left / 1e6:.2f} token"
+    if concluded:
+        text += f"; concluded the proposals of session {', '.join(map(str, concluded))}"
+    result({"stake_utoken": left, "concluded": concluded}, text, as_json)
 
 
 def draw(
@@ -170,6 +193,23 @@ def answer(
     result({"challenge": challenge, "result": done}, f"challenge {challenge}: {done}", as_json)
 
 
+def expire(
+    challenge: Annotated[int, typer.Argument(help="Number of the challenge.", min=1)],
+    rpc: RpcOption = DEFAULT_RPC,
+    chain_id: ChainIdOption = None,
+    deployment: DeploymentOption = None,
+    keystore: KeystoreOption = None,
+    dev: DevOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End a challenge that nobody answered in time, or whose proposal has fallen. Anyone may."""
+    from offchain.market import proposing
+
+    suite = open_suite(rpc, chain_id, deployment)
+    done = proposing.expire(suite, choose_signer(suite.chain, keystore, dev), challenge)
+    result({"challenge": challenge, "result": done}, f"challenge {challenge}: {done}", as_json)
+
+
 def claim(
     session: SessionArgument,
     data: DataOption,
@@ -213,7 +253,7 @@ def claim(
     result({"session": session, "claims": rows}, text, as_json)
 
 
-COMMANDS = (stake, draw, propose, challenge, answer, claim)
+COMMANDS = (stake, unstake, draw, propose, challenge, answer, expire, claim)
 
 
 def _published(path: Path, events: list["Event"], session_id: int) -> "OutcomeBatch":

@@ -54,6 +54,26 @@ def stake(suite: Suite, staker: LocalAccount, amount: int) -> Receipt:
     return suite.send(staker, CONTRACT, "stake", (amount,))
 
 
+def unstake(suite: Suite, staker: LocalAccount, amount: int, events: Iterable[Event]) -> list[int]:
+    """Take stake back [uToken], after concluding the proposals that no longer need it; the sessions of these."""
+    batches = [event.args for event in events if event.name == "BatchProposed"]
+    proposed = sorted({args["sessionId"] for args in batches if args["proposer"] == staker.address})
+    queries = [(CONTRACT, "proposalOf", (session_id,)) for session_id in proposed]
+    clock, *proposals = suite.call_all([(CONTRACT, "clock", ()), *queries])
+    over = [
+        session_id
+        for session_id, proposal in zip(proposed, proposals, strict=True)
+        if proposal["proposer"] == staker.address
+        and not proposal["concluded"]
+        and not proposal["openChallenges"]
+        and proposal["challengeUntil"] <= clock
+    ]
+    for session_id in over:
+        suite.send(staker, CONTRACT, "conclude", (session_id,))
+    suite.send(staker, CONTRACT, "unstake", (amount,))
+    return over
+
+
 def draw_secret(suite: Suite, staker: LocalAccount, session_id: int) -> bytes:
     """Secret of a staker for the draw of a session; made from its key, so that nothing has to be kept."""
     words = [suite.chain.chain_id, suite.address(CONTRACT), session_id, bytes(staker.key)]
@@ -222,11 +242,17 @@ def answer(
     positions = [held.as_argument() for held in window.held]
     meter_days = [proven.as_evidence() for proven in days]
     arguments = (challenge_id, batch.outcomes[connection_id].as_argument(), positions, meter_days)
-    receipt = suite.send(sender, CONTRACT, "answer", arguments)
-    names = {event.name for event in suite.events(receipt)}
+    names = {event.name for event in suite.events(suite.send(sender, CONTRACT, "answer", arguments))}
     if "ProposalVoided" in names:
         return "proposal void: its readings were anchored again"
     return "fraud proven" if "FraudProven" in names else "challenge rejected"
+
+
+def expire(suite: Suite, sender: LocalAccount, challenge_id: int) -> str:
+    """End a challenge that nobody answered in time, or of a proposal that fell; what came of it."""
+    receipt = suite.send(sender, CONTRACT, "expireChallenge", (challenge_id,))
+    names = {event.name for event in suite.events(receipt)}
+    return "fraud proven" if "FraudProven" in names else "challenge void, the bond is back"
 
 
 def claim(suite: Suite, sender: LocalAccount, batch: OutcomeBatch, connection_ids: Iterable[bytes]) -> list[Receipt]:

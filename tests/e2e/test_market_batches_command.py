@@ -13,7 +13,7 @@ from offchain.market.batches import OutcomeBatch
 from offchain.market.operating import clear_session, finalise_session, open_session
 from offchain.market.orders import orders
 from offchain.market.replay import replay_sessions
-from offchain.market.terms import EnergyType
+from offchain.market.terms import EnergyType, SessionTimes
 from tests.e2e.operated import AT_150, MARKET_DAY_ISPS, Operated, anchor_day
 
 STAKE = 100_000_000
@@ -79,14 +79,23 @@ def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
     proposing.propose(suite, world.store, by_address[drawn], false)
     data = operated.folder / "false.json"
     data.write_bytes(false.content)
-    operated.fund({buyer.address: 10_000_000})
+    operated.fund({buyer.address: 20_000_000})
     challenger = account(world, buyer)
     files = ("--data", data, "--store", store)
     challenged = operated.json("challenge", session_id, *files, key=challenger)
     assert challenged["differences"] == ["0x" + first.connection_id.hex()]
+    second = proposing.challenge(suite, challenger, false, rest[0].connection_id)
+    early = operated.run("expire", second, key=relayer)
+    assert (early.returncode, "AnswerStillDue" in early.stderr) == (4, True)
     answered = operated.json("answer", challenged["challenge"], *files, key=relayer)
     assert answered["result"] == "fraud proven"
     assert suite.call("SettlementProposer", "stakeOf", (drawn,))["amount"] == 0
+
+    free = suite.call("ClearingHouse", "balanceOf", (challenger.address,))
+    assert operated.json("expire", second, key=relayer)["result"] == "challenge void, the bond is back"
+    bond = suite.call("ClearingHouse", "balanceOf", (challenger.address,)) - free
+    *_, challenge_bond, _ = suite.call("SettlementProposer", "settings", ())
+    assert bond == challenge_bond > 0
 
     # The next one tells the truth.
     honest = next(a for a in accounts if a.address != drawn)
@@ -108,6 +117,26 @@ def test_session_is_settled_by_a_batch_after_a_lie_was_found(operated):
     report = audit(read_chain(suite), world.store)
     assert report.mismatches == []
     assert report.checked["settlement proposals"] > 0
+
+
+def test_stake_is_taken_back_when_its_proposal_can_no_longer_fall(operated):
+    """The session settled by meter: nobody claimed, so nobody has concluded the proposal yet."""
+    world, terms, suite, relayer = operated.world, operated.terms, operated.world.suite, operated.world.cast.relayer
+    staker = account(world, world.cast.prosumers[4])
+    operated.fund({staker.address: STAKE})
+    operated.json("stake", STAKE, key=staker)
+    first_isp = world.clock.now() // 900 + 96
+    session_id = open_session(suite, world.cast.market_operator, terms, first_isp)
+    times = SessionTimes.of(terms, first_isp)
+    world.clock.advance_to(times.accept_by + 1)
+    clear_session(suite, relayer, replay_sessions(read_events(world.chain, suite))[session_id])
+    finalise_session(suite, relayer, session_id)
+    world.clock.advance_to(times.readings_due + 1)
+    suite.send(staker, "SettlementProposer", "propose", (session_id, bytes(31) + b"\1", 1, bytes(32)))
+    early = operated.run("unstake", STAKE, key=staker)
+    assert (early.returncode, "ProposalsOpen" in early.stderr) == (4, True)
+    world.clock.advance_to(suite.call("SettlementProposer", "proposalOf", (session_id,))["challengeUntil"])
+    assert operated.json("unstake", STAKE, key=staker) == {"stake_utoken": 0, "concluded": [session_id]}
 
 
 def test_propose_names_a_session_that_was_never_opened(operated):
